@@ -1,0 +1,56 @@
+"""What an environment is: the specification a user wrote, and the lock that came of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a lock is made for.
+
+    ``platform`` is a uv target triple such as ``x86_64-manylinux_2_28``; the number is a ceiling:
+    the oldest glibc the wheels may need. ``python`` is ``major.minor``.
+    """
+
+    platform: str
+    python: str
+
+
+@dataclass(frozen=True)
+class EnvironmentSpec:
+    """A normalised environment file: equal specs get equal locks, whatever their spelling.
+
+    ``requirements`` are PEP 508 lines, sorted, without comments. ``python`` is ``major.minor``.
+    ``notes`` tell the user what was changed or assumed on the way (never part of equality).
+    """
+
+    python: str
+    requirements: tuple[str, ...]
+    constraints: tuple[str, ...] = ()
+    index_options: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class LockedWheel:
+    """One wheel of a lock. ``url`` carries no credentials."""
+
+    name: str
+    version: str
+    filename: str
+    url: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Lock:
+    """A resolved environment. ``key`` is a hash of normalised inputs and target; ``text`` is the
+    pylock.toml (PEP 751) from which uv can install and from which ``wheels`` were read, sorted by
+    name. The same key always has the same text, once created."""
+
+    key: str
+    target: Target
+    text: str
+    wheels: tuple[LockedWheel, ...]

@@ -1,0 +1,65 @@
+"""Errors of registries: what happened, never a guess that something is absent."""
+
+from __future__ import annotations
+
+from merlin.errors import Kind, MerlinError
+
+
+class RegistryError(MerlinError):
+    """Base of all registry errors. ``data`` may hold ``host``, ``repository`` and ``status``."""
+
+    code = "registry_error"
+    kind = Kind.UPSTREAM
+
+
+class InvalidReference(RegistryError):
+    """The text is not an image reference."""
+
+    code = "image_reference_invalid"
+    kind = Kind.INVALID
+    hint = "Write it as host[:port]/name[:tag][@sha256:...], with a lower-case name."
+
+
+class ImageNotFound(RegistryError):
+    """The registry says that there is no such manifest or blob."""
+
+    code = "image_not_found"
+    kind = Kind.NOT_FOUND
+
+
+class BlobsMissing(RegistryError):
+    """A manifest named blobs that the repository lacks; ``data["digests"]`` lists them all."""
+
+    code = "image_blobs_missing"
+    kind = Kind.FAILED
+
+    def __init__(self, message: str, *, digests: list[str]) -> None:
+        super().__init__(message, digests=digests)
+        self.digests = digests
+
+
+class DigestMismatch(RegistryError):
+    """Bytes do not have the digest or size that names them."""
+
+    code = "digest_mismatch"
+    kind = Kind.FAILED
+    hint = (
+        "The content was changed or cut on its way. Try again; if it repeats, check the registry."
+    )
+
+
+class RegistryDenied(RegistryError):
+    """The registry refused our credentials, or they lack a right."""
+
+    code = "registry_denied"
+    hint = (
+        "Sign in to the registry (docker login writes a file Merlin reads) or ask for push rights."
+    )
+
+
+class RegistryUnavailable(RegistryError):
+    """The registry could not be reached or failed: nothing is known about the image."""
+
+    code = "registry_unavailable"
+    kind = Kind.UNAVAILABLE
+    hint = "Check that the registry is up and its address is right, then try again."

@@ -1,0 +1,136 @@
+"""The settings tree: one typed place for everything that can be configured.
+
+Read from ``--config`` YAML files (later ones win), then from environment variables
+``MERLIN_<SECTION>__<KEY>``. Every field has a description; the configuration reference is made
+from them and held to them by a test.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Section(BaseModel):
+    """A section: unknown keys are mistakes, not extras."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class RegistrySettings(Section):
+    """Where images are pushed to and looked up."""
+
+    type: Literal["builtin", "docker", "layout"] = Field(
+        "builtin",
+        description="builtin: the registry inside this process; docker: any OCI registry; "
+        "layout: a folder",
+    )
+    prefix: str = Field(
+        "",
+        description="Host and path before project/model, such as registry.example.com/ml; "
+        "empty for builtin",
+    )
+    insecure: bool = Field(False, description="Speak plain HTTP to the registry")
+    ca_file: Path | None = Field(None, description="PEM file of a private certificate authority")
+
+
+class ImageSettings(Section):
+    """How images are built."""
+
+    base: str = Field(
+        "auto",
+        description="Base image: a reference ({python} is replaced), layout:DIR, debian: (assembled "
+        "from Debian packages of this machine's sources), or auto (debian: where apt is, else "
+        "Docker Hub's python slim)",
+    )
+    platform: str = Field(
+        "x86_64-manylinux_2_28", description="uv target triple the dependencies are locked for"
+    )
+    python_versions: list[str] = Field(
+        ["3.9", "3.10", "3.11", "3.12", "3.13"], description="Python versions models may ask for"
+    )
+    index_url: str = Field(
+        "", description="Package index instead of the default; no credentials in it"
+    )
+    build_timeout_seconds: float = Field(600, description="Deadline of one build")
+
+
+class EnvironmentSettings(Section):
+    """One place models are deployed to."""
+
+    name: str = Field(description="Name shown to users")
+    cluster: str = Field("local", description="Name of the cluster, shown in containers and logs")
+    deployer: str = Field("process", description="Deployer backend: process, or an installed one")
+    is_default: bool = Field(False, description="Used when a request names none")
+    region: str = Field("", description="Shown to users")
+    gcp_project: str = Field("", description="Shown to users")
+    max_cpu: str = Field("8", description="Largest CPU request")
+    max_memory: str = Field("8Gi", description="Largest memory request")
+    max_allowed_replica: int = Field(0, description="Largest max_replica; 0 means no limit")
+    deployment_timeout_seconds: float = Field(
+        300, description="Deadline of one deploy without its build"
+    )
+    default_resource_request: dict[str, str | int] = Field(
+        {"min_replica": 1, "max_replica": 1, "cpu_request": "500m", "memory_request": "512Mi"},
+        description="Used when a deploy asks for none",
+    )
+
+
+class OperationsSettings(Section):
+    """The operations engine."""
+
+    workers: int = Field(4, ge=1, description="Operations worked on at once by this process")
+    lease_seconds: float = Field(15, gt=0, description="How long a dead worker holds its operation")
+    poll_seconds: float = Field(
+        1, gt=0, description="How often other replicas' requests are looked for"
+    )
+
+
+class LimitSettings(Section):
+    """Bounds on what clients send."""
+
+    request_bytes: int = Field(16 * 2**20, description="Largest JSON body of the API")
+    predict_bytes: int = Field(
+        128 * 2**20, description="Largest prediction body the gateway forwards"
+    )
+
+
+class AuthSettings(Section):
+    """Who may call the API."""
+
+    mode: Literal["auto", "open", "token"] = Field(
+        "auto",
+        description="auto: open on a loopback address, token elsewhere; open: no identity "
+        "asked; token: bearer tokens",
+    )
+
+
+class Settings(BaseSettings):
+    """Everything. Instances are immutable."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="MERLIN_", env_nested_delimiter="__", extra="forbid", frozen=True
+    )
+
+    host: str = Field("127.0.0.1", description="Address to listen on")
+    port: int = Field(8080, ge=0, le=65535, description="Port to listen on; 0 picks a free one")
+    public_url: str = Field("", description="Address clients use, if not http://host:port")
+    data_dir: Path = Field(Path(".merlin"), description="Folder for everything kept locally")
+    database_url: str = Field("", description="postgresql://... ; empty: SQLite in the data folder")
+    artifacts_url: str = Field("", description="Blob store URL; empty: a folder in the data folder")
+    tracking_url: str = Field(
+        "", description="An MLflow server to use instead of the built-in tracking"
+    )
+    environments: list[EnvironmentSettings] = Field(
+        [EnvironmentSettings(name="local", is_default=True)], description="Deployment targets"
+    )
+    registry: RegistrySettings = Field(RegistrySettings(), description=RegistrySettings.__doc__)
+    images: ImageSettings = Field(ImageSettings(), description=ImageSettings.__doc__)
+    operations: OperationsSettings = Field(
+        OperationsSettings(), description=OperationsSettings.__doc__
+    )
+    limits: LimitSettings = Field(LimitSettings(), description=LimitSettings.__doc__)
+    auth: AuthSettings = Field(AuthSettings(), description=AuthSettings.__doc__)
