@@ -42,7 +42,7 @@ class ImageSettings(Section):
 
     base: str = Field(
         "auto",
-        description="Base image: a reference ({python} is replaced), layout:DIR, debian: (assembled "
+        description="Base image: a reference ({python} is replaced), layout:DIR, debian: (made "
         "from Debian packages of this machine's sources), or auto (debian: where apt is, else "
         "Docker Hub's python slim)",
     )
