@@ -16,7 +16,8 @@ class VersionEndpointRow(Timestamps, Row):
     Desired state: ``desired`` (``running`` or ``terminated``) and ``spec`` (the merged request:
     resource_request, env_vars, deployment_mode, autoscaling_policy, protocol, transformer, logger,
     ...), at ``revision``. Observed state: ``status`` (Merlin's words), ``live_revision`` (0: none),
-    ``live_spec`` (what the live revision was made from), ``message``, ``conditions``.
+    ``live_spec`` (what the live revision was made from), ``address`` (HTTP base URL the gateway
+    forwards to, empty while nothing is ready), ``message``, ``conditions``.
     ``stable_status`` is what a failed redeploy goes back to.
     """
 
@@ -36,6 +37,7 @@ class VersionEndpointRow(Timestamps, Row):
     stable_status: Mapped[str] = mapped_column(String(20), default="")
     live_revision: Mapped[int] = mapped_column(default=0)
     live_spec: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    address: Mapped[str] = mapped_column(String(255), default="")
     message: Mapped[str] = mapped_column(Text, default="")
     conditions: Mapped[list[Any]] = mapped_column(default=list)
 
