@@ -50,9 +50,9 @@ class LiveServer:
     def start(self) -> None:
         """Start and wait for the first answer, at most 30 s."""
         began = time.monotonic()
+        where = ["--port", str(self._port), "--data-dir", str(self.data_dir)]
         self._process = subprocess.Popen(
-            [str(MERLIN), "up", "--port", str(self._port)]
-            + ["--data-dir", str(self.data_dir), *self._options],
+            [str(MERLIN), "up", *where, *self._options],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
