@@ -98,8 +98,13 @@ def test_a_failed_redeploy_leaves_the_old_revision_serving(
 
 @pytest.mark.parametrize(
     ("name", "kind", "status"),
-    [("no", "sklearn", 400), ("-dash", "sklearn", 400), ("a" * 40, "sklearn", 400)]
-    + [("fine", "unheard-of", 400), ("taken", "sklearn", 409)],
+    [
+        ("no", "sklearn", 400),
+        ("-dash", "sklearn", 400),
+        ("a" * 40, "sklearn", 400),
+        ("fine", "unheard-of", 400),
+        ("taken", "sklearn", 409),
+    ],
 )
 def test_names_that_are_taken_or_not_allowed(
     server: LiveServer, project: int, name: str, kind: str, status: int
