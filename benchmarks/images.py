@@ -2,9 +2,10 @@
 
     make bench            or    python -m benchmarks.images [--rounds 5]
 
-Four cases: the first build with nothing cached, the same dependencies with a new 2 MB model, a change
-of code only, and nothing changed. Each round runs ours and buildah's in turn against one Debian
-docker-registry on this machine, so that a slow minute hits both; medians and their ratio are printed.
+Four cases: the first build with nothing cached, the same dependencies with a new 2 MB model, a
+change of code only, and nothing changed. Each round runs ours and buildah's in turn against one
+Debian docker-registry on this machine, so that a slow minute hits both; medians and their ratio are
+printed.
 
 buildah gets every help: uv installs the locked wheels into a folder for it (from a warm wheel cache
 after the first round), and its Dockerfile only copies, dependencies first, with layer caching on.
