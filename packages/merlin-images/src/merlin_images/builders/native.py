@@ -43,7 +43,7 @@ from merlin_images.layers.codecs import codec as layer_codec
 from merlin_images.layers.layer_store import Layer, LayerStore
 from merlin_images.layers.model import ModelFolder, list_model, model_layers
 from merlin_images.layers.runtime import VENV_PREFIX, check_python, read_runtime, runtime_layer
-from merlin_images.layers.wheel_layers import wheel_layers
+from merlin_images.layers.wheel import wheel_layers
 from merlin_images.registry.port import BlobWrite, Descriptor, ImageRegistry
 from merlin_images.registry.reference import Reference
 

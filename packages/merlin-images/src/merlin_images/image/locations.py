@@ -1,12 +1,13 @@
-"""Where an image is, as people write it: a registry reference, or a folder as ``layout:DIR[:TAG]``.
-"""
+"""Where people say an image is: a reference, or a folder of images as ``layout:DIR[:TAG]``."""
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable
 from pathlib import Path
 
+from merlin_images.registry.errors import InvalidReference
 from merlin_images.registry.layout import LayoutRegistry
 from merlin_images.registry.port import ImageRegistry
 from merlin_images.registry.reference import Reference, parse_reference
@@ -15,23 +16,30 @@ LAYOUT = "layout:"
 
 OpenRegistry = Callable[[Reference], ImageRegistry]
 
-_LAYOUT_TAG = re.compile(r"(?P<folder>.+?):(?P<tag>[A-Za-z0-9_][A-Za-z0-9._-]*)")
+_FOLDER = re.compile(r"(?P<folder>[^@]+?)(?::(?P<tag>[^/:@]+))?(?:@(?P<digest>.+))?")
 
 
 def locate(
     text: str, open_registry: OpenRegistry, *, default_tag: str = "latest"
 ) -> tuple[ImageRegistry, Reference]:
-    """Return the registry and the reference within it. Raises `InvalidReference`."""
+    """Return the registry and the reference within it. Raises `InvalidReference`.
+
+    A folder's reference has a host of its own, so that two folders are never taken for one place.
+    """
     if not text.startswith(LAYOUT):
         reference = parse_reference(text, default_tag=default_tag)
         return open_registry(reference), reference
-    rest = text.removeprefix(LAYOUT)
-    name, _, digest = rest.partition("@")
-    match = _LAYOUT_TAG.fullmatch(name)
-    folder, tag = (match["folder"], match["tag"]) if match else (name, "")
-    reference = Reference("localhost", "layout")
-    if digest:
-        reference = reference.at_digest(digest)
-    elif tag or default_tag:
-        reference = reference.at_tag(tag or default_tag)
-    return LayoutRegistry(Path(folder)), reference
+    match = _FOLDER.fullmatch(text.removeprefix(LAYOUT))
+    if match is None:
+        raise InvalidReference(
+            f"{text!r} names no folder.",
+            hint="Write it as layout:DIR, layout:DIR:TAG or layout:DIR@sha256:...",
+        )
+    folder = Path(match["folder"]).absolute()
+    host = f"layout-{hashlib.sha256(str(folder).encode()).hexdigest()[:12]}"
+    reference = Reference(host, "image")
+    if match["digest"]:
+        reference = reference.at_digest(match["digest"])
+    elif tag := match["tag"] or default_tag:
+        reference = reference.at_tag(tag)
+    return LayoutRegistry(folder), reference
