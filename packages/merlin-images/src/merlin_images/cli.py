@@ -26,7 +26,7 @@ from merlin_images.image.held_lock import read_held_lock
 from merlin_images.image.inspect import describe_image
 from merlin_images.image.locations import LAYOUT, locate
 from merlin_images.image.stored import read_image
-from merlin_images.image.validate import validate_image
+from merlin_images.image.validate import check_image
 from merlin_images.layers.model import NoModel
 from merlin_images.registry.open import open_registry
 from merlin_images.registry.port import ImageRegistry
@@ -199,7 +199,7 @@ def validate(image: str, /, *, common: Common = _DEFAULTS) -> None:
     """
     registry, reference = locate(image, common.open)
     with common.progress() as progress:
-        found = validate_image(registry, reference, architecture="amd64", progress=progress)
+        found = check_image(registry, reference, progress)
     document = {**found.to_dict(), "image": _shown(image, reference)}
     if found.problems:
         common.tell("\n".join(found.problems), document)

@@ -32,7 +32,7 @@ from merlin_images.environments.model import EnvironmentSpec, Lock, Target
 from merlin_images.environments.runtime_requirements import runtime_requirements
 from merlin_images.image import annotation_keys
 from merlin_images.image.base import Base, BaseLayer
-from merlin_images.image.base_choice import Bases
+from merlin_images.image.base_images import BaseImages
 from merlin_images.image.config import timestamp
 from merlin_images.image.held_lock import read_held_lock
 from merlin_images.image.locations import OpenRegistry
@@ -57,7 +57,7 @@ class NativeBuilder:
 
     ``open_registry`` is called once a host. ``cache_dir`` may be shared by processes of one
     machine; ``lock_store`` shares locks between machines. ``default_base`` is used by requests that
-    name none (see `merlin_images.image.base_choice`), ``platform`` is the uv target triple the
+    name none (see `merlin_images.image.base_images`), ``platform`` is the uv target triple the
     dependencies are locked for, ``index_url`` a package index instead of PyPI.
     """
 
@@ -86,9 +86,7 @@ class NativeBuilder:
         self._resolver = Resolver(cache_dir, index_url=index_url, store=lock_store)
         self._runtime = read_runtime()
         self._runtime_requirements = tuple(runtime_requirements())
-        self._bases = Bases(
-            self._registry, cache_dir / "bases", self._layers, codec=self._codec, now=now
-        )
+        self._bases = BaseImages(cache_dir, self._registry, codec=codec, now=now)
         self._registries: dict[str, ImageRegistry] = {}
         self._lock = threading.Lock()
         self._builds: SingleFlight[BuiltImage] = SingleFlight()

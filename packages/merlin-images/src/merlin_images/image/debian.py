@@ -112,7 +112,10 @@ class DebianBases:
     def _refresh(self, record: Path, python: str, architecture: str, progress: Progress) -> Base:
         known = _read(record)
         apt = PrivateApt(
-            self._folder / f"apt-{architecture}-{python}", architecture=architecture, python=python
+            self._folder / f"apt-{architecture}-{python}",
+            architecture=architecture,
+            python=python,
+            sources=self._sources,
         )
         notes: tuple[str, ...] = ()
         with step(progress, f"Resolve Debian packages for Python {python}") as running:

@@ -43,10 +43,30 @@ class Validation:
         }
 
 
-def validate_image(
-    registry: ImageRegistry, reference: Reference, *, architecture: str, progress: Progress
+def validate(
+    registry: ImageRegistry,
+    reference: Reference,
+    progress: Progress,
+    *,
+    architecture: str = "amd64",
 ) -> Validation:
-    """Read the whole image once, in constant memory.
+    """Check an image and raise `InvalidImage`, naming all that is wrong, unless it is valid."""
+    found = check_image(registry, reference, progress, architecture=architecture)
+    if found.problems:
+        raise InvalidImage(
+            f"{reference} is not valid: {' '.join(found.problems)}", problems=list(found.problems)
+        )
+    return found
+
+
+def check_image(
+    registry: ImageRegistry,
+    reference: Reference,
+    progress: Progress,
+    *,
+    architecture: str = "amd64",
+) -> Validation:
+    """Read the whole image once, in constant memory, and tell what is wrong with it.
 
     Raises what reading raises only where nothing is known: `ImageNotFound` for the image itself,
     `RegistryUnavailable`, `RegistryDenied`.

@@ -5,8 +5,10 @@ from __future__ import annotations
 import shutil
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Literal
 
 from merlin.progress import Progress, step
 
@@ -14,9 +16,12 @@ from merlin_images.image.base import Base, check_fits, read_base
 from merlin_images.image.debian import DebianBases
 from merlin_images.image.errors import BasePythonMismatch, BaseUnreachable
 from merlin_images.image.locations import LAYOUT, OpenRegistry, locate
-from merlin_images.image.platform import Platform
-from merlin_images.layers.codecs import Codec
+from merlin_images.image.manifest import Manifest, canonical_json, digest_of
+from merlin_images.image.platform import Platform, parse_platform
+from merlin_images.layers.codecs import codec as layer_codec
 from merlin_images.layers.layer_store import LayerStore
+from merlin_images.registry.port import OCI_CONFIG, OCI_MANIFEST, Descriptor
+from merlin_images.registry.reference import Reference
 
 DEBIAN = "debian:"
 AUTO = "auto"
@@ -26,20 +31,21 @@ HUB = "docker.io/library/python:{python}-slim"
 _FRESH = timedelta(hours=1)
 
 
-class Bases:
-    """Resolves base images; safe to use from several threads."""
+class BaseImages:
+    """Resolves base images; safe to use from several threads. ``cache_dir`` is a builder's."""
 
     def __init__(
         self,
+        cache_dir: Path,
         open_registry: OpenRegistry,
-        folder: Path,
-        layers: LayerStore,
         *,
-        codec: Codec,
+        codec: Literal["zstd", "gzip"] = "zstd",
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._open_registry = open_registry
-        self._debian = DebianBases(folder, layers, codec=codec, now=now)
+        self._debian = DebianBases(
+            cache_dir / "bases", LayerStore(cache_dir / "layers"), codec=layer_codec(codec), now=now
+        )
         self._now = now
         self._known: dict[tuple[str, str, Platform], tuple[datetime, Base]] = {}
         self._lock = threading.Lock()
@@ -55,6 +61,32 @@ class Bases:
         if name == AUTO:
             return self._automatic(python, platform, progress)
         return self._named(name.replace("{python}", python), python, platform, progress)
+
+    def publish(
+        self,
+        name: str,
+        *,
+        python: str,
+        to: Reference,
+        progress: Progress,
+        platform: str = "x86_64-manylinux_2_28",
+    ) -> Reference:
+        """Put the base called ``name`` under a tag of a registry and return it with its digest."""
+        base = self.choose(
+            name, python=python, platform=parse_platform(platform), progress=progress
+        )
+        registry = self._open_registry(to)
+        config = canonical_json(base.config)
+        described = Descriptor(OCI_CONFIG, digest_of(config), len(config))
+        with step(progress, f"Push the base image to {to}"):
+            for layer in base.layers:
+                home = [base.repository] if base.host == to.host else []
+                registry.write_blob(to, layer.descriptor, layer.open, mount_from=home)
+            registry.write_blob(to, described, lambda: [config])
+            manifest = Manifest(described, tuple(layer.descriptor for layer in base.layers))
+            body = manifest.to_bytes()
+            registry.write_manifest(to, OCI_MANIFEST, body)
+        return replace(to, digest=digest_of(body))
 
     def _automatic(self, python: str, platform: Platform, progress: Progress) -> Base:
         if shutil.which("apt-get") is None:
