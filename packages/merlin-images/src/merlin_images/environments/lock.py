@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from merlin.artifacts.errors import ArtifactExists, ArtifactNotFound
 from merlin.artifacts.store import ArtifactStore
@@ -24,13 +25,14 @@ from uv import find_uv_bin
 
 from merlin_images.environments.download import content_length
 from merlin_images.environments.errors import (
+    EnvironmentInvalid,
     IndexUnreachable,
     LockFailed,
     RequirementHashMismatch,
 )
 from merlin_images.environments.model import EnvironmentSpec, Lock, LockedWheel, Target
 from merlin_images.environments.pylock import read_pylock, with_sizes
-from merlin_images.environments.requirement_lines import hashes_of, name_of, without_userinfo
+from merlin_images.environments.requirement_lines import hashes_of, name_of, without_credentials
 from merlin_images.environments.uv_errors import explain
 from merlin_images.file_lock import exclusive
 
@@ -44,7 +46,8 @@ class Resolver:
     """Makes locks; safe for many threads and processes, equal requests at once resolve once.
 
     ``uv`` is the program to run instead of the one that the package of that name brings,
-    ``index_url`` the index instead of PyPI (or of what the user's own uv configuration says).
+    ``index_url`` the index instead of PyPI (or of what the user's own uv configuration says). All
+    can see command lines, so an address with credentials in it is refused: `EnvironmentInvalid`.
     """
 
     def __init__(
@@ -55,6 +58,11 @@ class Resolver:
         index_url: str = "",
         store: ArtifactStore | None = None,
     ) -> None:
+        if "@" in urlsplit(index_url).netloc:
+            raise EnvironmentInvalid(
+                f"The address of the package index {urlsplit(index_url).hostname} has credentials.",
+                hint="Take them out of the address and put them into ~/.netrc.",
+            )
         self._cache = cache_dir / "locks"
         self._uv = str(uv or find_uv_bin())
         self._index_url = index_url
@@ -177,7 +185,7 @@ class Resolver:
             if result.returncode:
                 raise explain(result.stderr, target, runtime_requirements)
             text = (here / "pylock.toml").read_text()
-        return with_sizes(without_userinfo(text), content_length)
+        return with_sizes(without_credentials(text), content_length)
 
     def _arguments(
         self, spec: EnvironmentSpec, target: Target, exclude_newer: datetime | None

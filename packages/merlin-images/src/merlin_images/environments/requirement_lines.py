@@ -24,7 +24,8 @@ _HASH = re.compile(r"\s--hash(?:=|\s+)(sha256:[0-9a-fA-F]{64})(?=\s|$)")
 _VCS = re.compile(r"(?:^|@\s*)(?:git|hg|svn|bzr)(?:\+|://|@)", re.IGNORECASE)
 _LOCAL = re.compile(r"[./~\\]|file:|[a-z]:[\\/]", re.IGNORECASE)
 _ARCHIVES = (".whl", ".zip", ".tar.gz", ".tgz", ".tar.bz2")
-_USERINFO = re.compile(r"(://)[^/@\s]*@")
+_USERINFO = re.compile(r"(://)[^/@\s\"]*@")
+_QUERY = re.compile(r"(https?://[^\s\"'`?]*)\?[^\s\"'`)]*")
 
 _OPTION_NAMES = {
     "-r": "--requirement",
@@ -129,9 +130,9 @@ def hashes_of(line: str) -> set[str]:
     return {option.removeprefix("sha256:") for option in line.split(" --hash=")[1:]}
 
 
-def without_userinfo(text: str) -> str:
-    """Take user names and passwords out of every URL in ``text``."""
-    return _USERINFO.sub(r"\1", text)
+def without_credentials(text: str) -> str:
+    """Take user names, passwords and queries (tokens stand there) out of every URL in ``text``."""
+    return _QUERY.sub(r"\1", _USERINFO.sub(r"\1", text))
 
 
 def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
@@ -167,7 +168,7 @@ def _requirement(line: str, place: Place) -> str:
         text = normalise(requirement)
     except InvalidRequirement as error:
         raise EnvironmentInvalid(
-            f"{place}: {without_userinfo(line)!r} is not a requirement.",
+            f"{place}: {without_credentials(line)!r} is not a requirement.",
             file=place.file,
             line=place.line,
         ) from error
@@ -219,5 +220,8 @@ def _inside(value: str, place: Place) -> str:
 
 def _refused(what: str, place: Place, why: str, advice: str) -> RequirementRefused:
     return RequirementRefused(
-        f"{place}: {without_userinfo(what)!r} {why}.", hint=advice, file=place.file, line=place.line
+        f"{place}: {without_credentials(what)!r} {why}.",
+        hint=advice,
+        file=place.file,
+        line=place.line,
     )

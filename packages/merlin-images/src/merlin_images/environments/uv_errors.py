@@ -20,7 +20,7 @@ from merlin_images.environments.errors import (
     RequirementsConflict,
 )
 from merlin_images.environments.model import Target
-from merlin_images.environments.requirement_lines import name_of, without_userinfo
+from merlin_images.environments.requirement_lines import name_of, without_credentials
 
 _NAME = r"[A-Za-z0-9][\w.-]*"
 _LABEL = re.compile(r"^(?:error|cause|hint):", re.MULTILINE)
@@ -63,7 +63,7 @@ def explain(stderr: str, target: Target, runtime_requirements: Sequence[str]) ->
 
 
 def _tidy(stderr: str) -> str:
-    lines = without_userinfo(_LABEL.sub("", re.sub(r"^\s+", "", stderr, flags=re.MULTILINE)))
+    lines = without_credentials(_LABEL.sub("", re.sub(r"^\s+", "", stderr, flags=re.MULTILINE)))
     return " ".join(lines.split())
 
 

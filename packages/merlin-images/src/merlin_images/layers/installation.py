@@ -23,7 +23,7 @@ from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel
 from merlin_images.layers.tar import Entry
 from merlin_images.layers.zip_archive import Member, ZipArchive
 
-_HASHES = {"sha256", "sha384", "sha512"}
+_DIGEST = re.compile(r"sha(?:256|384|512)=[\w=-]+")
 # Written by installers about an installation; a signature of a RECORD that is rewritten is void.
 _LEFT_OUT = {"RECORD", "RECORD.jws", "RECORD.p7s", "INSTALLER", "REQUESTED", "direct_url.json"}
 _OBJECT = re.compile(r"(?P<module>\w+(?:\.\w+)*)\s*:\s*(?P<object>\w+(?:\.\w+)*)\s*(?:\[.*\])?")
@@ -108,7 +108,7 @@ class _Installation:
                 if len(row) < 2 or not row[1]:
                     continue
                 name, digest = row[0], row[1]
-                if digest.partition("=")[0] not in _HASHES or digests.get(name, digest) != digest:
+                if not _DIGEST.fullmatch(digest) or digests.get(name, digest) != digest:
                     raise self._archive.refused("has a weak or second hash in RECORD", name)
                 digests[name] = digest
         except csv.Error as error:
