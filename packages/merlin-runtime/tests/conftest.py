@@ -187,10 +187,11 @@ def make_pyfunc(tmp_path: Path) -> MakePyfunc:
         (folder / "MLmodel").write_text("\n".join(lines) + "\n")
         script = tmp_path / f"train-{made}.py"
         script.write_text(source + _PICKLE_MODEL)
+        path = [str(folder / "code"), *filter(None, [os.environ.get("PYTHONPATH")])]
         subprocess.run(
             [python, str(script), str(folder)],
             check=True,
-            env={**os.environ, "PYTHONPATH": str(folder / "code")},
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(path)},
             timeout=DEADLINE,
         )
         return folder
