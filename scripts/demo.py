@@ -24,15 +24,16 @@ from typing import Any
 
 import httpx2
 import joblib
-import merlin
 import numpy as np
 import sklearn
-from merlin.model import ModelType, PyFuncModel
 from rich.console import Console
 from sklearn.datasets import load_breast_cancer
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
+
+import merlin
+from merlin.model import ModelType, PyFuncModel
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT / ".merlin" / "demo"

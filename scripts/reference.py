@@ -12,15 +12,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import get_args
 
+from merlin.cli.exit_codes import EXIT_CODES
+from merlin_server.http_errors import HTTP_STATUS
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
 import merlin
 import merlin_images
 import merlin_server
-from merlin.cli.exit_codes import EXIT_CODES
 from merlin.errors import MerlinError
-from merlin_server.http_errors import HTTP_STATUS
 from merlin_server.settings import Settings
-from pydantic import BaseModel
-from pydantic.fields import FieldInfo
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 

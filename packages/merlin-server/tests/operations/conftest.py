@@ -12,6 +12,9 @@ from random import Random
 from typing import Any
 
 import pytest
+from sqlalchemy import delete, select
+from sqlalchemy.orm import Session
+
 from merlin.artifacts.store import ArtifactStore, ObjectInfo
 from merlin.progress import Progress, step
 from merlin_images.builders.port import BuildRequest, BuiltImage
@@ -34,8 +37,6 @@ from merlin_server.projects.store import ProjectRow
 from merlin_server.settings import OperationsSettings, Settings
 from merlin_server.traffic.store import ModelEndpointRow
 from merlin_server.versions.store import VersionRow
-from sqlalchemy import delete, select
-from sqlalchemy.orm import Session
 
 
 class Killed(BaseException):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from merlin.errors import Kind, MerlinError
 from merlin_server.deployers.memory import Outcome
 from merlin_server.deployers.port import RevisionSpec

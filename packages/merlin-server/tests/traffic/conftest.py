@@ -12,6 +12,8 @@ from typing import Any
 import httpx2
 import pytest
 import uvicorn
+from sqlalchemy import select, update
+
 from merlin_server.database import Database, Row
 from merlin_server.endpoints.store import VersionEndpointRow
 from merlin_server.environments.store import EnvironmentRow
@@ -21,7 +23,6 @@ from merlin_server.traffic.gateway import Gateway
 from merlin_server.traffic.routing import RoutingTable
 from merlin_server.traffic.store import ModelEndpointRow
 from merlin_server.versions.store import VersionRow
-from sqlalchemy import select, update
 
 
 class Serving:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx2
+
 from merlin_server.traffic.routing import RoutingTable
 
 Serve = Callable[[Any], Any]

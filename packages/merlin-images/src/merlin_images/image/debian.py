@@ -19,7 +19,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from merlin.progress import Progress, step
-
 from merlin_images.file_lock import exclusive
 from merlin_images.image import annotation_keys, bytecode
 from merlin_images.image.apt import DebianPackage, PackageNotKnown, PrivateApt

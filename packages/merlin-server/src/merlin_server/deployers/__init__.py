@@ -8,7 +8,6 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 from merlin.errors import Kind, MerlinError
-
 from merlin_server.deployers.port import Deployer
 
 

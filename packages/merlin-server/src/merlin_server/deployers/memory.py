@@ -13,7 +13,6 @@ from datetime import datetime
 from enum import Enum
 
 from merlin.progress import Progress, step
-
 from merlin_server.database import now
 from merlin_server.deployers.port import Condition, LogLine, RevisionSpec, RevisionStatus
 

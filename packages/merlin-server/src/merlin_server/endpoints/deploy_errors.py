@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from merlin.errors import Kind, MerlinError
-
 from merlin_server.deployers.port import Condition
 
 

@@ -18,9 +18,9 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import structlog
-from merlin.errors import MerlinError
 from sqlalchemy.orm import Session
 
+from merlin.errors import MerlinError
 from merlin_server.database import now
 from merlin_server.deployers.port import Condition, Deployer, RevisionStatus
 from merlin_server.endpoints.deploy_errors import (

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from merlin.artifacts.store import ArtifactStore
-from merlin_images.builders.port import BuiltImage
 from sqlalchemy.orm import Session
 
+from merlin.artifacts.store import ArtifactStore
+from merlin_images.builders.port import BuiltImage
 from merlin_server.deployers.port import RevisionSpec
 from merlin_server.endpoints.store import VersionEndpointRow
 from merlin_server.environments.store import EnvironmentRow

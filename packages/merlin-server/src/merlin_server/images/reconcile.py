@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 
-from merlin_images.builders.port import BuiltImage
 from sqlalchemy.orm import Session
 
+from merlin_images.builders.port import BuiltImage
 from merlin_server.database import now
 from merlin_server.images.service import ImageService
 from merlin_server.images.store import ImageRow

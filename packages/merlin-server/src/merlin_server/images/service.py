@@ -17,7 +17,6 @@ from merlin.artifacts.store import ArtifactStore
 from merlin.errors import MerlinError
 from merlin_images.builders.port import BuildRequest, BuiltImage, ImageBuilder, ModelSource
 from merlin_images.registry.reference import parse_reference
-
 from merlin_server.database import Database, now
 from merlin_server.images.progress import RecordedProgress
 from merlin_server.images.store import ImageRow

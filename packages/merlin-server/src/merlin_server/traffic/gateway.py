@@ -21,8 +21,8 @@ from typing import Any
 
 import httpx2
 import structlog
-from merlin.errors import Kind, MerlinError
 
+from merlin.errors import Kind, MerlinError
 from merlin_server.traffic import gateway_errors as errors
 from merlin_server.traffic.gateway_paths import Call, parse_call
 from merlin_server.traffic.request_body import ClientGone, Receive, RequestBody

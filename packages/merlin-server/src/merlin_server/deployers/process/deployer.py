@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import IO
 
 from merlin.progress import Progress, step
-
 from merlin_server.database import now
 from merlin_server.deployers import DeployerContext
 from merlin_server.deployers.port import Condition, LogLine, RevisionSpec, RevisionStatus

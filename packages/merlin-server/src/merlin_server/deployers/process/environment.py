@@ -16,10 +16,10 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from merlin.progress import Progress, step
-from merlin_images.layers.runtime import runtime_files, runtime_key
 from uv import find_uv_bin
 
+from merlin.progress import Progress, step
+from merlin_images.layers.runtime import runtime_files, runtime_key
 from merlin_server.deployers.process.errors import (
     DeployerClosed,
     EnvironmentNotInstalled,
