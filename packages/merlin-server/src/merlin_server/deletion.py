@@ -80,6 +80,17 @@ def _delete_rows(session: Session, model_id: int, versions: list[VersionRow]) ->
         )
     ids = [row.id for row in endpoints]
     subjects = [*ids, *(f"{model_id}/{number}" for number in numbers)]
+    busy = session.scalars(
+        select(OperationRow.subject).where(
+            OperationRow.subject.in_(ids), OperationRow.observed < OperationRow.generation
+        )
+    ).all()
+    if busy:
+        raise ModelInUse(
+            "What ran is still being cleaned up.",
+            hint="Try again in a moment.",
+            endpoints=list(busy),
+        )
     session.execute(delete(DeploymentRow).where(DeploymentRow.version_endpoint_id.in_(ids)))
     session.execute(delete(OperationRow).where(OperationRow.subject.in_(subjects)))
     for row in endpoints:

@@ -2,15 +2,17 @@
 
 Every change validates first, then writes the desired state, its history row and the operation
 request in one transaction; the engine is told after the commit. Changes to one model's endpoints
-queue on the model's row.
+queue on the model's row. What runs, and so the status, is the engine's to write: an undeploy waits
+a while for it, because Merlin's clients take its answer to mean that nothing runs any more.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from uuid import UUID, uuid4
 
-from sqlalchemy import select, update
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from merlin_server.addresses import Addresses
@@ -27,6 +29,7 @@ from merlin_server.endpoints.errors import (
 )
 from merlin_server.endpoints.model import (
     ACTIVE,
+    FAILED,
     PENDING,
     RUNNING,
     SERVING,
@@ -49,22 +52,27 @@ from merlin_server.versions.store import VersionRow
 
 KIND = "version_endpoint"
 MAX_DEPLOYED_VERSIONS = 2
+_SETTLE_POLL_SECONDS = 0.05
 
 
 class Endpoints:
-    """``notify`` wakes the engine; ``deployers`` are by environment name."""
+    """``deployers`` are by backend name, ``notify`` wakes the engine, ``settle_seconds`` is how
+    long an undeploy waits for it before it answers anyway."""
 
     def __init__(
         self,
         database: Database,
         addresses: Addresses,
-        deployers: Callable[[str], Deployer],
+        deployers: Mapping[str, Deployer],
         notify: Callable[[], None],
+        *,
+        settle_seconds: float,
     ) -> None:
         self._database = database
         self._addresses = addresses
         self._deployers = deployers
         self._notify = notify
+        self._settle_seconds = settle_seconds
 
     def list(self, model_id: int, version_id: int) -> list[VersionEndpoint]:
         """Return the version's endpoints in all environments."""
@@ -122,22 +130,26 @@ class Endpoints:
             environment = session.get_one(EnvironmentRow, row.environment_id)
             _check_change(row, environment, body)
             if body.status == TERMINATED:
-                answer = self._stop(session, row)
+                _request_stop(session, row)
+                answer = None
             else:
                 check_deploy(body, model, version)
                 if row.status not in ACTIVE:
                     _check_quota(session, model, environment)
                 answer = self._start(session, row, body, model, environment)
         self._notify()
-        return answer
+        if answer is None:
+            self._settle(str(endpoint_id))
+        return answer or self.get(model_id, version_id, endpoint_id)
 
     def undeploy(self, model_id: int, version_id: int, endpoint_id: UUID) -> None:
         """Terminate; repeating it is no error."""
         with self._database.write() as session:
             load_model(session, model_id, lock=True)
             row = load_endpoint(session, model_id, version_id, endpoint_id, lock=True)
-            self._stop(session, row)
+            _request_stop(session, row)
         self._notify()
+        self._settle(row.id)
 
     def undeploy_default(self, model_id: int, version_id: int) -> None:
         """Terminate the endpoint of the default environment, if there is one."""
@@ -149,8 +161,9 @@ class Endpoints:
                 raise EndpointNotFound(
                     f"Version {version_id} is not deployed in the default environment."
                 )
-            self._stop(session, row)
+            _request_stop(session, row)
         self._notify()
+        self._settle(row.id)
 
     def deployments(
         self, model_id: int, version_id: int, endpoint_id: UUID
@@ -175,10 +188,10 @@ class Endpoints:
             built = session.get(ImageRow, (model_id, version_id)) is not None
         found = [("image-builder", f"{project.name}-{model.name}-{version_id}", "image_builder")]
         containers = found if built else []
-        deployer = self._deployers(environment.name)
+        deployer = self._deployers.get(environment.deployer)
         for revision in sorted({row.live_revision, row.revision} - {0}):
             name = revision_name(row.id, revision)
-            status = deployer.status(name)
+            status = deployer.status(name) if deployer else None
             if status is not None:
                 containers += [(container, name, "model") for container in status.containers]
         return [
@@ -222,28 +235,14 @@ class Endpoints:
         request(session, KIND, row.id)
         return describe_endpoint(session, row, self._addresses)
 
-    def _stop(self, session: Session, row: VersionEndpointRow) -> VersionEndpoint:
-        if row.status in {SERVING, PENDING}:
-            raise EndpointBusy(
-                f"The endpoint is {row.status} and cannot be undeployed.",
-                hint="Stop serving traffic from it first."
-                if row.status == SERVING
-                else "Wait until its deployment has ended.",
-                status=row.status,
-            )
-        if row.status != TERMINATED:
-            row.desired = row.status = row.stable_status = TERMINATED
-            row.message = ""
-            session.execute(
-                update(DeploymentRow)
-                .where(
-                    DeploymentRow.version_endpoint_id == row.id,
-                    DeploymentRow.status.in_([RUNNING, SERVING]),
-                )
-                .values(status=TERMINATED)
-            )
-            request(session, KIND, row.id)
-        return describe_endpoint(session, row, self._addresses)
+    def _settle(self, endpoint_id: str) -> None:
+        give_up = time.monotonic() + self._settle_seconds
+        while time.monotonic() < give_up:
+            with self._database.read() as session:
+                row = session.get(VersionEndpointRow, endpoint_id)
+            if row is None or row.status in {TERMINATED, FAILED}:
+                return
+            time.sleep(_SETTLE_POLL_SECONDS)
 
 
 def revision_name(endpoint_id: str, revision: int) -> str:
@@ -263,6 +262,21 @@ def load_endpoint(
             endpoint_id=str(endpoint_id),
         )
     return row
+
+
+def _request_stop(session: Session, row: VersionEndpointRow) -> None:
+    if row.status in {SERVING, PENDING}:
+        raise EndpointBusy(
+            f"The endpoint is {row.status} and cannot be undeployed.",
+            hint="Stop serving traffic from it first."
+            if row.status == SERVING
+            else "Wait until its deployment has ended.",
+            status=row.status,
+        )
+    if row.status != TERMINATED:
+        row.desired = TERMINATED
+        session.flush()
+        request(session, KIND, row.id)
 
 
 def _of_version(session: Session, model_id: int, version_id: int) -> list[VersionEndpointRow]:

@@ -7,7 +7,7 @@ query's ``namespace`` and ``cluster`` only have to agree with it; they never cho
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from heapq import merge
@@ -53,9 +53,9 @@ class LogQuery:
 
 
 class Logs:
-    """Finds and reads logs; ``deployers`` are by environment name."""
+    """Finds and reads logs; ``deployers`` are by backend name."""
 
-    def __init__(self, database: Database, deployers: Callable[[str], Deployer]) -> None:
+    def __init__(self, database: Database, deployers: Mapping[str, Deployer]) -> None:
         self._database = database
         self._deployers = deployers
 
@@ -72,8 +72,9 @@ class Logs:
                 raise NoLogs(f"There is no component {query.component!r} with logs.")
             names = _revisions(session, model, version_id, query)
         sources = [
-            self._deployers(environment).logs(name, tail=query.tail, follow=query.follow)
-            for environment, name in names
+            self._deployers[deployer].logs(name, tail=query.tail, follow=query.follow)
+            for deployer, name in names
+            if deployer in self._deployers
         ]
         lines = sources[0] if len(sources) == 1 else merge(*sources, key=lambda line: line.time)
         return _wanted(lines, query)
@@ -120,9 +121,9 @@ def _find(session: Session, query: LogQuery) -> tuple[ModelRow, int]:
 def _revisions(
     session: Session, model: ModelRow, version_id: int, query: LogQuery
 ) -> list[tuple[str, str]]:
-    """Environment and revision name of everything asked for."""
+    """Deployer and revision name of everything asked for."""
     rows = session.execute(
-        select(VersionEndpointRow, EnvironmentRow.name)
+        select(VersionEndpointRow, EnvironmentRow.deployer)
         .join(EnvironmentRow, EnvironmentRow.id == VersionEndpointRow.environment_id)
         .where(
             VersionEndpointRow.model_id == model.id,
@@ -131,9 +132,9 @@ def _revisions(
         )
     ).all()
     names = []
-    for row, environment in rows:
+    for row, deployer in rows:
         chosen = {query.revision} if query.revision else {row.live_revision, row.revision}
-        names += [(environment, revision_name(row.id, number)) for number in sorted(chosen - {0})]
+        names += [(deployer, revision_name(row.id, number)) for number in sorted(chosen - {0})]
     if not names:
         raise NoLogs(
             f"Version {version_id} of {model.name} was never deployed to cluster"

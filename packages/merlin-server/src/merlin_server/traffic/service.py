@@ -196,6 +196,8 @@ def _check_rule(
 
 def _answers(endpoint: VersionEndpointRow) -> bool:
     """While a redeploy is pending, the live revision goes on answering."""
+    if endpoint.desired == TERMINATED:
+        return False
     if endpoint.status == PENDING:
         return endpoint.live_revision > 0 and endpoint.stable_status in {RUNNING, SERVING}
     return endpoint.status in {RUNNING, SERVING}
