@@ -1,0 +1,154 @@
+"""Base images: what a model's image stands on, and the facts about it that decide what fits.
+
+Nothing of a base is fetched but its manifest and config; its layers go from where they are to
+where they are needed, if they are not there already.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from merlin_images.image import annotation_keys
+from merlin_images.image.config import diff_ids, environment, labels
+from merlin_images.image.errors import (
+    BaseNotFound,
+    BasePythonMismatch,
+    BaseUnreachable,
+    BaseUnsuitable,
+    InvalidImage,
+)
+from merlin_images.image.platform import Platform
+from merlin_images.image.stored import StoredImage, read_image
+from merlin_images.registry.errors import ImageNotFound, RegistryDenied, RegistryUnavailable
+from merlin_images.registry.port import Descriptor, ImageRegistry
+from merlin_images.registry.reference import Reference
+
+MOST_LAYERS = 127
+"""containerd refuses images of more layers than this."""
+
+
+@dataclass(frozen=True)
+class BaseLayer:
+    """One layer of a base; ``open`` streams its bytes as the descriptor describes them."""
+
+    descriptor: Descriptor
+    diff_id: str
+    title: str
+    open: Callable[[], Iterable[bytes]]
+
+
+@dataclass(frozen=True)
+class Base:
+    """A base image for one platform.
+
+    ``name`` is what it was asked for by, ``digest`` that of its platform manifest. ``host`` and
+    ``repository`` say where its layers can be mounted from, both empty for a base made here.
+    ``python`` is ``major.minor``, ``python_path`` the interpreter; ``glibc`` is empty if unknown.
+    """
+
+    name: str
+    digest: str
+    layers: tuple[BaseLayer, ...]
+    config: Mapping[str, Any]
+    python: str
+    python_path: str
+    glibc: str
+    host: str = ""
+    repository: str = ""
+    notes: tuple[str, ...] = ()
+
+
+def read_base(
+    registry: ImageRegistry, reference: Reference, *, name: str, python: str, platform: Platform
+) -> Base:
+    """Describe the base image at a reference.
+
+    Raises `BaseUnreachable`, `BaseNotFound`, `BasePythonMismatch` or `BaseUnsuitable`.
+    """
+    try:
+        image = read_image(registry, reference, architecture=platform.architecture)
+    except ImageNotFound as error:
+        raise BaseNotFound(f"There is no base image {name}: {error.message}") from error
+    except (RegistryUnavailable, RegistryDenied) as error:
+        raise BaseUnreachable(f"The base image {name} cannot be read: {error.message}") from error
+    except InvalidImage as error:
+        raise BaseUnsuitable(f"The base image {name} is damaged: {error.message}") from error
+    base = Base(
+        name=name,
+        digest=image.descriptor.digest,
+        layers=_layers(registry, reference, image, name),
+        config=image.config,
+        python=_python(image.config),
+        python_path=_python_path(image.config),
+        glibc=labels(image.config).get(annotation_keys.GLIBC_VERSION, ""),
+        host=reference.host,
+        repository=reference.repository,
+    )
+    check_fits(base, python=python, platform=platform)
+    return base
+
+
+def check_fits(base: Base, *, python: str, platform: Platform) -> None:
+    """Refuse a base that cannot run what is locked for ``python`` and ``platform``."""
+    if base.config.get("os") != "linux" or base.config.get("architecture") != platform.architecture:
+        raise BaseNotFound(f"The base image {base.name} is not for linux/{platform.architecture}.")
+    if not base.python:
+        raise BasePythonMismatch(
+            f"The base image {base.name} does not say which Python it has.",
+            hint=f"Give it the labels {annotation_keys.PYTHON_VERSION} (such as {python}) and "
+            f"{annotation_keys.PYTHON_PATH} (such as /usr/bin/python3), or use an official Python "
+            f"image such as python:{python}-slim.",
+        )
+    if base.python != python:
+        raise BasePythonMismatch(
+            f"The base image {base.name} has Python {base.python}, the model needs {python}.",
+            hint=f"Choose a base with Python {python}, or set python={base.python} in the model's "
+            "environment file.",
+        )
+    if base.glibc and (found := _version(base.glibc)) < platform.glibc:
+        raise BaseUnsuitable(
+            f"The base image {base.name} has glibc {base.glibc}, the dependencies are locked for "
+            f"{platform.glibc[0]}.{platform.glibc[1]}.",
+            hint="Choose a newer base, or the platform "
+            f"manylinux_{found[0]}_{found[1]} for the dependencies.",
+        )
+
+
+def _layers(
+    registry: ImageRegistry, reference: Reference, image: StoredImage, name: str
+) -> tuple[BaseLayer, ...]:
+    uncompressed = diff_ids(image.config)
+    descriptors = image.manifest.layers
+    if len(uncompressed) != len(descriptors):
+        raise BaseUnsuitable(f"The base image {name} has other layers than its config says.")
+    return tuple(
+        BaseLayer(
+            descriptor=descriptor,
+            diff_id=diff_id,
+            title=descriptor.annotations.get(annotation_keys.LAYER_TITLE, name),
+            open=partial(registry.read_blob, reference, descriptor),
+        )
+        for descriptor, diff_id in zip(descriptors, uncompressed, strict=True)
+    )
+
+
+def _python(config: Mapping[str, Any]) -> str:
+    stated = labels(config).get(annotation_keys.PYTHON_VERSION)
+    # Official Python images record their version so.
+    version = stated or environment(config).get("PYTHON_VERSION", "")
+    match = re.match(r"3\.\d+", version)
+    return match[0] if match else ""
+
+
+def _python_path(config: Mapping[str, Any]) -> str:
+    stated = labels(config).get(annotation_keys.PYTHON_PATH)
+    return stated or f"/usr/local/bin/python{_python(config)}"
+
+
+def _version(text: str) -> tuple[int, int]:
+    numbers = re.match(r"(\d+)\.(\d+)", text)
+    return (int(numbers[1]), int(numbers[2])) if numbers else (0, 0)

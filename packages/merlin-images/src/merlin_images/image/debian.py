@@ -1,0 +1,292 @@
+"""Base images assembled from Debian or Ubuntu packages: no container, no root, no hub.
+
+apt resolves and verifies the packages, the tree is laid out by `debian_tree`, the standard library
+byte-compiled by `bytecode`, and all of it is one layer in the layer store, keyed by the exact
+list of packages. The lists are asked for news at most once a day.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from merlin.progress import Progress, step
+
+from merlin_images.image import annotation_keys, bytecode
+from merlin_images.image.apt import DebianPackage, PackageNotKnown, PrivateApt
+from merlin_images.image.base import Base, BaseLayer
+from merlin_images.image.config import AddedLayer, base_config, parse_config
+from merlin_images.image.deb import read_control, unpack
+from merlin_images.image.debian_tree import place, tree_entries
+from merlin_images.image.errors import AptFailed, BasePythonMismatch, BaseUnreachable
+from merlin_images.image.manifest import Manifest, digest_of
+from merlin_images.layers.codecs import Codec
+from merlin_images.layers.layer_store import Layer, LayerStore
+from merlin_images.layers.tar import LAYER_TIME, tar_stream
+from merlin_images.registry.port import OCI_CONFIG, Descriptor
+
+_FORMAT = "debian/1"
+_FRESH = timedelta(days=1)
+_CREATED = datetime.fromtimestamp(LAYER_TIME, UTC)
+_ENVIRONMENT = {
+    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "LANG": "C.UTF-8",
+}
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What a base is made of, and when the package lists were last asked."""
+
+    packages: tuple[DebianPackage, ...]
+    sources: str
+    asked: datetime
+
+    def version(self, name: str) -> str:
+        """The upstream part of a package's version."""
+        [version] = [p.version for p in self.packages if p.name == name]
+        return version.partition(":")[2] or version
+
+    @property
+    def release(self) -> str:
+        """The distribution and its release, such as ``Debian:12.15``."""
+        [suite] = [p.suite for p in self.packages if p.name == "base-files"]
+        return suite.partition("/")[0]
+
+
+class DebianBases:
+    """Makes and remembers bases below ``folder``, their layers in ``layers``.
+
+    ``now`` tells the time for the once-a-day rule. ``sources`` is where the host's package sources
+    are configured: a change there makes the lists stale.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        layers: LayerStore,
+        *,
+        codec: Codec,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        sources: Path = Path("/etc/apt"),
+    ) -> None:
+        self._folder = folder
+        self._layers = layers
+        self._codec = codec
+        self._now = now
+        self._sources = sources
+
+    def base(self, python: str, architecture: str, progress: Progress) -> Base:
+        """Return the base for a Python version, made anew if the package lists have changed.
+
+        Raises `BaseUnreachable`, `BasePythonMismatch` or `AptFailed`.
+        """
+        record = self._folder / f"{architecture}-python{python}.json"
+        if base := self._fresh(record, python, architecture):
+            return base
+        with self._alone():
+            return self._fresh(record, python, architecture) or self._refresh(
+                record, python, architecture, progress
+            )
+
+    def _fresh(self, record: Path, python: str, architecture: str) -> Base | None:
+        plan = _read(record)
+        if plan is None or plan.sources != self._sources_key() or self._now() - plan.asked > _FRESH:
+            return None
+        layer = self._layers.get(self._key(plan, architecture))
+        if layer is None:
+            return None
+        return self._describe(plan, layer, python, architecture, ())
+
+    def _refresh(self, record: Path, python: str, architecture: str, progress: Progress) -> Base:
+        known = _read(record)
+        apt = PrivateApt(
+            self._folder / f"apt-{architecture}-{python}", architecture=architecture, python=python
+        )
+        notes: tuple[str, ...] = ()
+        with step(progress, f"Resolve Debian packages for Python {python}") as running:
+            try:
+                plan = self._ask(apt, python)
+                running.detail = f"{len(plan.packages)} packages of {plan.release}"
+            except BaseUnreachable as error:
+                if known is None or self._layers.get(self._key(known, architecture)) is None:
+                    raise
+                plan = known
+                running.detail = "not reachable, the last base is used"
+                notes = (
+                    f"{error.message} The base image of {known.asked:%Y-%m-%d} was used instead.",
+                )
+        key = self._key(plan, architecture)
+        layer = self._layers.get(key)
+        if layer is None:
+            with step(progress, "Assemble the base image") as running:
+                layer, _ = self._layers.make(
+                    key,
+                    kind="base",
+                    title=f"{plan.release}, {len(plan.packages)} packages",
+                    codec=self._codec,
+                    produce=lambda: self._tar(apt, plan.packages, python, architecture),
+                )
+                running.detail = f"{layer.descriptor.size / 1e6:.1f} MB"
+        _write(record, plan)
+        return self._describe(plan, layer, python, architecture, notes)
+
+    def _ask(self, apt: PrivateApt, python: str) -> _Plan:
+        asked, sources = self._now(), self._sources_key()
+        apt.update()
+        try:
+            packages = self._resolve(apt, python)
+        except PackageNotKnown as error:
+            have = ", ".join(apt.pythons()) or "none"
+            raise BasePythonMismatch(
+                f"This machine's package sources have no Python {python} "
+                f"(no package {error.name}); they have {have}.",
+                hint=f"Ask for one of those, or name a base image with Python {python}, such as "
+                f"python:{python}-slim.",
+            ) from error
+        return _Plan(tuple(packages), sources, asked)
+
+    @staticmethod
+    def _resolve(apt: PrivateApt, python: str) -> list[DebianPackage]:
+        # Debian splits distutils off; models of the time of these Pythons may import it. The
+        # package is made for one Python only, which may be another.
+        if python in {"3.9", "3.10", "3.11"}:
+            with suppress(PackageNotKnown, AptFailed):
+                return apt.plan([*_wanted(python), "python3-distutils"])
+        return apt.plan(_wanted(python))
+
+    def _tar(
+        self, apt: PrivateApt, packages: Sequence[DebianPackage], python: str, architecture: str
+    ) -> Iterator[bytes]:
+        archives = apt.fetch(packages)
+        with tempfile.TemporaryDirectory(dir=self._folder, prefix="tree-") as folder:
+            root = Path(folder)
+            unpacked = [item for archive in archives for item in unpack(archive, root, place)]
+            controls = {
+                package.name: read_control(archive)
+                for package, archive in zip(packages, archives, strict=True)
+            }
+            compiled: list[Path] = []
+            if bytecode.can_compile(architecture):
+                compiled = bytecode.compile_standard_library(
+                    root, python=python, architecture=architecture
+                )
+            yield from tar_stream(
+                tree_entries(root, unpacked, controls, compiled), mtime=LAYER_TIME
+            )
+
+    def _describe(
+        self,
+        plan: _Plan,
+        layer: Layer,
+        python: str,
+        architecture: str,
+        notes: tuple[str, ...],
+    ) -> Base:
+        facts = {
+            annotation_keys.PYTHON_VERSION: plan.version(f"python{python}-minimal").partition("-")[
+                0
+            ],
+            annotation_keys.PYTHON_PATH: f"/usr/bin/python{python}",
+            annotation_keys.GLIBC_VERSION: _leading_version(plan.version("libc6")),
+        }
+        body = base_config(
+            architecture=architecture,
+            layers=[AddedLayer(layer.diff_id, layer.title)],
+            environment=_ENVIRONMENT,
+            labels=facts,
+            created=_CREATED,
+        )
+        listed = ", ".join(f"{package.name}={package.version}" for package in plan.packages)
+        descriptor = Descriptor(
+            layer.descriptor.media_type,
+            layer.descriptor.digest,
+            layer.descriptor.size,
+            {annotation_keys.BASE_PACKAGES: listed, annotation_keys.BASE_SUITE: plan.release},
+        )
+        manifest = Manifest(Descriptor(OCI_CONFIG, digest_of(body), len(body)), (descriptor,))
+        return Base(
+            name=f"debian:{plan.release.partition(':')[2] or plan.release}",
+            digest=digest_of(manifest.to_bytes()),
+            layers=(
+                BaseLayer(
+                    descriptor, layer.diff_id, layer.title, open=lambda: self._layers.open(layer)
+                ),
+            ),
+            config=parse_config(body),
+            python=python,
+            python_path=facts[annotation_keys.PYTHON_PATH],
+            glibc=facts[annotation_keys.GLIBC_VERSION],
+            notes=notes,
+        )
+
+    def _key(self, plan: _Plan, architecture: str) -> str:
+        compiled = "pyc" if bytecode.can_compile(architecture) else "no-pyc"
+        listed = "\n".join(
+            f"{p.name} {p.version} {p.architecture} {p.sha256}" for p in plan.packages
+        )
+        sums = hashlib.sha256(listed.encode()).hexdigest()
+        return f"{_FORMAT}/{self._codec.name}/{compiled}/{architecture}/{sums}"
+
+    def _sources_key(self) -> str:
+        digest = hashlib.sha256()
+        folder = self._sources / "sources.list.d"
+        for file in (self._sources / "sources.list", *sorted(folder.glob("*"))):
+            if file.is_file() and file.suffix in {".list", ".sources"}:
+                digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
+        return digest.hexdigest()
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with (self._folder / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            for left in self._folder.glob("tree-*"):
+                shutil.rmtree(left)
+            yield
+
+
+def _wanted(python: str) -> list[str]:
+    return [
+        *("base-files", "ca-certificates", "dash", "libc-bin", "netbase", "tzdata"),
+        # Many wheels need these two and, by their platform tag, may expect them.
+        *("libstdc++6", "libgomp1"),
+        *(f"python{python}-minimal", f"libpython{python}-stdlib"),
+    ]
+
+
+def _read(record: Path) -> _Plan | None:
+    try:
+        body = json.loads(record.read_text())
+        return _Plan(
+            packages=tuple(DebianPackage(**package) for package in body["packages"]),
+            sources=body["sources"],
+            asked=datetime.fromisoformat(body["asked"]),
+        )
+    except (FileNotFoundError, ValueError, TypeError, KeyError):
+        return None
+
+
+def _write(record: Path, plan: _Plan) -> None:
+    body = {
+        "packages": [asdict(package) for package in plan.packages],
+        "sources": plan.sources,
+        "asked": plan.asked.isoformat(),
+    }
+    partial = record.with_suffix(".partial")
+    partial.write_text(json.dumps(body, indent=1))
+    partial.rename(record)
+
+
+def _leading_version(text: str) -> str:
+    match = re.match(r"\d+\.\d+", text)
+    return match[0] if match else ""

@@ -1,0 +1,222 @@
+"""Where finished layers are kept: content-addressed blobs, and a small record for each key.
+
+::
+
+    blobs/sha256/<hex>       compressed layers, named by their digest
+    layers/<key hash>        JSON records, written after their blob
+    making/<key hash>        a layer being written; and .lock, held while it is
+    known/<host>/<hex>/<repository with + for />    empty: that repository holds the blob
+
+Blobs and records appear by rename, so a reader sees whole ones or none, and whoever is killed
+leaves at most a file under ``making`` that the next maker of the same layer overwrites. Any number
+of threads and processes may share a folder on one machine.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from merlin_images.layers.codecs import Codec
+from merlin_images.layers.errors import LayerDamaged, LayerStoreFull
+from merlin_images.registry.port import Descriptor
+
+_CHUNK = 256 * 1024
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A finished layer. ``diff_id`` is the digest of the ``uncompressed`` bytes of its tar."""
+
+    key: str
+    title: str
+    kind: str
+    descriptor: Descriptor
+    diff_id: str
+    uncompressed: int
+
+
+class LayerStore:
+    """A folder of layers; it is created on first use."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._blobs = root / "blobs" / "sha256"
+        self._records = root / "layers"
+        self._making = root / "making"
+        self._known = root / "known"
+
+    def get(self, key: str) -> Layer | None:
+        """Return the layer made under ``key``, if its blob is still whole."""
+        try:
+            record = json.loads((self._records / _hash(key)).read_text())
+            descriptor = Descriptor.from_dict(record.pop("descriptor"))
+            layer = Layer(descriptor=descriptor, **record)
+            whole = self._blob(descriptor.digest).stat().st_size == descriptor.size
+        except (FileNotFoundError, ValueError, TypeError, KeyError):
+            return None
+        return layer if whole else None
+
+    def make(
+        self,
+        key: str,
+        *,
+        kind: str,
+        title: str,
+        codec: Codec,
+        produce: Callable[[], Iterable[bytes]],
+    ) -> tuple[Layer, bool]:
+        """Return the layer of ``key`` and whether this call made it.
+
+        ``produce`` yields the uncompressed tar and is called at most once. Equal keys at the same
+        time are made once: the others wait. What ``produce`` raises goes through, and nothing of
+        the layer is visible then. Raises `LayerStoreFull`.
+        """
+        if layer := self.get(key):
+            return layer, False
+        with _refusing_to_overflow(), self._alone(key):
+            if layer := self.get(key):
+                return layer, False
+            partial = self._making / _hash(key)
+            try:
+                layer = self._write(
+                    partial, produce(), key=key, kind=kind, title=title, codec=codec
+                )
+            finally:
+                partial.unlink(missing_ok=True)
+            return layer, True
+
+    def open(self, layer: Layer) -> Iterator[bytes]:
+        """Yield the compressed bytes, verified. Raises `LayerDamaged`, where it can at the call."""
+        path = self._blob(layer.descriptor.digest)
+        try:
+            if path.stat().st_size != layer.descriptor.size:
+                self._drop(layer)
+        except FileNotFoundError:
+            self._drop(layer)
+        return self._verified(layer, path)
+
+    def holds(self, host: str, repository: str, digest: str) -> bool:
+        """Whether the repository is known to hold the blob: a hint, which may be out of date."""
+        return (self._known_dir(host, digest) / _file_name(repository)).exists()
+
+    def remember(self, host: str, repository: str, digests: Iterable[str]) -> None:
+        """Note that the repository holds these blobs."""
+        for digest in digests:
+            directory = self._known_dir(host, digest)
+            directory.mkdir(parents=True, exist_ok=True)
+            (directory / _file_name(repository)).touch()
+
+    def repositories(self, host: str, digest: str) -> list[str]:
+        """Repositories of the host known to hold the blob, those last heard of first."""
+        try:
+            heard = {
+                path.name.replace("+", "/"): path.stat().st_mtime_ns
+                for path in self._known_dir(host, digest).iterdir()
+            }
+        except FileNotFoundError:
+            return []
+        return sorted(heard, key=lambda repository: (-heard[repository], repository))
+
+    def forget(self, host: str, repository: str, digests: Iterable[str]) -> None:
+        """Note that the repository does not hold these blobs after all."""
+        for digest in digests:
+            (self._known_dir(host, digest) / _file_name(repository)).unlink(missing_ok=True)
+
+    def _write(
+        self, partial: Path, tar: Iterable[bytes], *, key: str, kind: str, title: str, codec: Codec
+    ) -> Layer:
+        content = _Hashed(tar)
+        digest, size = hashlib.sha256(), 0
+        with partial.open("wb") as file:
+            for chunk in codec.compress(content):
+                digest.update(chunk)
+                size += file.write(chunk)
+        layer = Layer(
+            key=key,
+            title=title,
+            kind=kind,
+            descriptor=Descriptor(codec.media_type, f"sha256:{digest.hexdigest()}", size),
+            diff_id=f"sha256:{content.digest.hexdigest()}",
+            uncompressed=content.size,
+        )
+        self._blobs.mkdir(parents=True, exist_ok=True)
+        partial.rename(self._blob(layer.descriptor.digest))
+        record = {**asdict(layer), "descriptor": layer.descriptor.to_dict()}
+        partial.write_text(json.dumps(record))
+        self._records.mkdir(parents=True, exist_ok=True)
+        partial.rename(self._records / _hash(key))
+        return layer
+
+    def _verified(self, layer: Layer, path: Path) -> Iterator[bytes]:
+        digest = hashlib.sha256()
+        with path.open("rb") as file:
+            while chunk := file.read(_CHUNK):
+                digest.update(chunk)
+                if file.tell() == layer.descriptor.size and not _matches(layer, digest.hexdigest()):
+                    self._drop(layer)
+                yield chunk
+
+    def _drop(self, layer: Layer) -> None:
+        self._blob(layer.descriptor.digest).unlink(missing_ok=True)
+        raise LayerDamaged(
+            f"The stored layer {layer.title} is damaged.", digest=layer.descriptor.digest
+        )
+
+    @contextmanager
+    def _alone(self, key: str) -> Iterator[None]:
+        """Hold the key's lock. The kernel releases it when the holder dies."""
+        self._making.mkdir(parents=True, exist_ok=True)
+        with (self._making / f"{_hash(key)}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def _blob(self, digest: str) -> Path:
+        return self._blobs / digest.removeprefix("sha256:")
+
+    def _known_dir(self, host: str, digest: str) -> Path:
+        return self._known / host / digest.removeprefix("sha256:")
+
+
+class _Hashed:
+    """Passes chunks on and keeps their digest and size."""
+
+    def __init__(self, chunks: Iterable[bytes]) -> None:
+        self._chunks = chunks
+        self.digest = hashlib.sha256()
+        self.size = 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        for chunk in self._chunks:
+            self.digest.update(chunk)
+            self.size += len(chunk)
+            yield chunk
+
+
+@contextmanager
+def _refusing_to_overflow() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            raise LayerStoreFull("No space left in the layer store.") from error
+        raise
+
+
+def _matches(layer: Layer, digest: str) -> bool:
+    return layer.descriptor.digest == f"sha256:{digest}"
+
+
+def _file_name(repository: str) -> str:
+    # '+' is in no repository name, and keeps the length: names may fill what a file name may.
+    return repository.replace("/", "+")
+
+
+def _hash(key: str) -> str:
+    return hashlib.sha256(key.encode()).hexdigest()

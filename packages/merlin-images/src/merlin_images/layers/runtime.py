@@ -1,0 +1,178 @@
+"""The runtime layer: our own packages as they are installed here, never downloaded by name.
+
+So an image always holds the builder's own version, also of a checkout that was never released.
+The packages are found, not imported: the runtime belongs to another interpreter.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import importlib.metadata
+import importlib.util
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from merlin.errors import Kind
+from packaging.specifiers import SpecifierSet
+
+from merlin_images.layers.codecs import Codec
+from merlin_images.layers.errors import LayerError
+from merlin_images.layers.layer_store import Layer, LayerStore
+from merlin_images.layers.tar import LAYER_TIME, Entry, directories, tar_stream
+from merlin_images.layers.venv import venv_entries
+
+VENV_PREFIX = "opt/venv"
+LOCK_FILE = "pylock.toml"
+
+_FORMAT = "runtime/1"
+_PACKAGES = {"merlin-runtime": "merlin_runtime", "merlin-serving": "merlin"}
+# Of merlin only what user classes refer to is used in images, so the SDK's needs stay out.
+_WITH_REQUIREMENTS = {"merlin-runtime"}
+
+
+class RuntimeNotInstalled(LayerError):
+    """A package of ours that images need is not installed beside the builder."""
+
+    code = "runtime_not_installed"
+    kind = Kind.INTERNAL
+    hint = "Install it with: pip install merlin-images"
+
+
+class PythonNotSupported(LayerError):
+    """The runtime does not run on the Python that the model asks for."""
+
+    code = "python_not_supported"
+    kind = Kind.INVALID
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """Our packages: site-packages relative path to content, and a key that is theirs alone."""
+
+    version: str
+    requires_python: str
+    files: Mapping[str, bytes]
+    key: str
+
+
+def read_runtime() -> Runtime:
+    """Read the installed packages, editable or not. Raises `RuntimeNotInstalled`."""
+    files: dict[str, bytes] = {}
+    for distribution, package in _PACKAGES.items():
+        files |= _with_record(_metadata(distribution), _package(distribution, package))
+    metadata = _installed("merlin-runtime").metadata
+    digest = hashlib.sha256()
+    for path in sorted(files):
+        digest.update(f"{path}\0{hashlib.sha256(files[path]).hexdigest()}\n".encode())
+    return Runtime(
+        version=metadata["Version"],
+        requires_python=metadata.get("Requires-Python", ""),
+        files=dict(sorted(files.items())),
+        key=digest.hexdigest(),
+    )
+
+
+def runtime_files(python: str) -> Mapping[str, bytes]:
+    """Return what makes `merlin_runtime` importable, by path below site-packages.
+
+    For whoever installs a lock elsewhere than in an image. Raises `PythonNotSupported`.
+    """
+    runtime = read_runtime()
+    check_python(runtime, python)
+    return runtime.files
+
+
+def runtime_key() -> str:
+    """Return a key that changes whenever `runtime_files` would."""
+    return read_runtime().key
+
+
+def check_python(runtime: Runtime, python: str) -> None:
+    """Raise `PythonNotSupported` unless the runtime runs on ``python`` (``major.minor``)."""
+    if f"{python}.99" not in SpecifierSet(runtime.requires_python):
+        raise PythonNotSupported(
+            f"Models can run on Python {runtime.requires_python}, not on {python}.",
+            hint="Set another Python version in the model's environment file.",
+        )
+
+
+def runtime_layer(
+    runtime: Runtime,
+    layers: LayerStore,
+    *,
+    python: str,
+    base_python: str,
+    lock_key: str,
+    lock_text: str,
+    codec: Codec,
+) -> tuple[Layer, bool]:
+    """Return the layer with the venv's skeleton, our packages and the lock the venv is made from.
+
+    ``base_python`` is the interpreter's path in the base image.
+    """
+    check_python(runtime, python)
+    lock_digest = hashlib.sha256(lock_text.encode()).hexdigest()
+    key = f"{_FORMAT}/{codec.name}/{runtime.key}/{python}/{base_python}/{lock_key}/{lock_digest}"
+
+    def produce() -> Iterable[bytes]:
+        site = f"{VENV_PREFIX}/lib/python{python}/site-packages"
+        entries = [
+            *(entry for entry in venv_entries(VENV_PREFIX, python, base_python)),
+            *(_file(f"{site}/{path}", data) for path, data in runtime.files.items()),
+            _file(f"{VENV_PREFIX}/{LOCK_FILE}", lock_text.encode()),
+        ]
+        whole = {entry.path: entry for entry in (*directories(e.path for e in entries), *entries)}
+        return tar_stream([whole[path] for path in sorted(whole)], mtime=LAYER_TIME)
+
+    return layers.make(
+        key, kind="runtime", title=f"merlin-runtime {runtime.version}", codec=codec, produce=produce
+    )
+
+
+def _file(path: str, data: bytes) -> Entry:
+    return Entry(path, 0o644, len(data), source=lambda: [data])
+
+
+def _package(distribution: str, package: str) -> dict[str, bytes]:
+    found = importlib.util.find_spec(package)
+    if found is None or not found.submodule_search_locations:
+        raise RuntimeNotInstalled(f"The package {distribution} is not installed.")
+    root = Path(next(iter(found.submodule_search_locations)))
+    return {
+        f"{package}/{file.relative_to(root).as_posix()}": file.read_bytes()
+        for file in sorted(root.rglob("*"))
+        if file.is_file() and "__pycache__" not in file.parts
+    }
+
+
+def _metadata(distribution: str) -> tuple[str, bytes]:
+    """Return the folder of the metadata and a METADATA that does not tell how it was installed."""
+    metadata = _installed(distribution).metadata
+    lines = ["Metadata-Version: 2.1", f"Name: {distribution}", f"Version: {metadata['Version']}"]
+    if requires := metadata.get("Requires-Python"):
+        lines.append(f"Requires-Python: {requires}")
+    if distribution in _WITH_REQUIREMENTS:
+        lines += sorted(f"Requires-Dist: {line}" for line in metadata.get_all("Requires-Dist", []))
+    folder = f"{distribution.replace('-', '_')}-{metadata['Version']}.dist-info"
+    return folder, "\n".join([*lines, ""]).encode()
+
+
+def _with_record(metadata: tuple[str, bytes], package: Mapping[str, bytes]) -> dict[str, bytes]:
+    folder, description = metadata
+    files = {**package, f"{folder}/METADATA": description, f"{folder}/INSTALLER": b"merlin\n"}
+    lines = [f"{path},sha256={_record_hash(data)},{len(data)}" for path, data in files.items()]
+    record = "\n".join([*sorted(lines), f"{folder}/RECORD,,", ""])
+    return {**files, f"{folder}/RECORD": record.encode()}
+
+
+def _record_hash(data: bytes) -> str:
+    return base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
+
+
+def _installed(distribution: str) -> importlib.metadata.Distribution:
+    try:
+        return importlib.metadata.distribution(distribution)
+    except importlib.metadata.PackageNotFoundError as error:
+        raise RuntimeNotInstalled(f"The package {distribution} is not installed.") from error

@@ -1,0 +1,50 @@
+"""Log lines on standard error: one JSON object each, or plain text for people."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+from typing import Any, Dict
+
+_PLAIN = "%(asctime)s %(levelname)-7s %(message)s"
+
+
+def configure(*, level: str, form: str) -> None:
+    """Send everything logged in this process, by whatever library, to standard error.
+
+    ``form`` is ``json`` or ``plain``. Fields are given as ``extra={"fields": {...}}``.
+    """
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_JsonLines() if form == "json" else _PlainLines(_PLAIN))
+    logging.basicConfig(level=level, handlers=[handler], force=True)
+    logging.captureWarnings(True)
+    logging.getLogger("uvicorn").setLevel(max(logging.WARNING, logging.getLogger().level))
+    logging.getLogger("asyncio").setLevel(logging.WARNING)
+
+
+class _JsonLines(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        moment = time.gmtime(record.created)
+        line: Dict[str, Any] = {
+            "time": f"{time.strftime('%Y-%m-%dT%H:%M:%S', moment)}.{int(record.msecs):03d}Z",
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+            **getattr(record, "fields", {}),
+        }
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line, default=str, ensure_ascii=False)
+
+
+class _PlainLines(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        fields: Dict[str, Any] = getattr(record, "fields", {})
+        text = super().format(record)
+        if not fields:
+            return text
+        first, newline, rest = text.partition("\n")
+        pairs = " ".join(f"{name}={value}" for name, value in fields.items())
+        return f"{first} {pairs}{newline}{rest}"

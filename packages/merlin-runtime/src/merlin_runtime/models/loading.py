@@ -1,0 +1,91 @@
+"""From a model folder to a `Model`: which loader, and what to say when it fails."""
+
+from __future__ import annotations
+
+import importlib
+import traceback
+from pathlib import Path
+from typing import Dict, List, Optional, Tuple
+
+from merlin_runtime.errors import ModelLoadFailed
+from merlin_runtime.models.port import Model
+from merlin_runtime.startup_phases import StartupPhases
+
+# A loader is imported when its type is chosen, for it imports what the model needs.
+_LOADERS: Dict[str, str] = {
+    "pyfunc": "merlin_runtime.models.pyfunc",
+    "sklearn": "merlin_runtime.models.sklearn",
+}
+_MARKS: Tuple[Tuple[str, str], ...] = (
+    ("MLmodel", "pyfunc"),
+    ("model.joblib", "sklearn"),
+    ("model.pkl", "sklearn"),
+    ("model.pickle", "sklearn"),
+)
+_RUNTIME_FOLDER = Path(__file__).parent.parent
+
+
+def load_model(folder: Path, model_type: Optional[str], phases: StartupPhases) -> Model:
+    """Load the model in ``folder``. Whatever goes wrong, also in the user's code, becomes a
+    `ModelLoadFailed` that names the culprit and has the original as its cause."""
+    try:
+        kind = model_type or _type_of(folder)
+        with phases.phase("import"):
+            loader = importlib.import_module(_LOADERS[kind])
+        model: Model = loader.load(folder, phases)
+    except ModelLoadFailed:
+        raise
+    except BaseException as error:  # user code may also call sys.exit
+        raise _explain(error) from error
+    return model
+
+
+def _type_of(folder: Path) -> str:
+    if not folder.is_dir():
+        raise ModelLoadFailed(f"There is no model folder {folder}.")
+    for file, kind in _MARKS:
+        if (folder / file).is_file():
+            return kind
+    found = sorted(entry.name for entry in folder.iterdir())[:20]
+    raise ModelLoadFailed(
+        f"{folder} holds no model this server can load: none of "
+        f"{', '.join(file for file, _ in _MARKS)} is there.",
+        hint="It serves scikit-learn (model.joblib) and Python function (MLmodel) models.",
+        found=found,
+    )
+
+
+def _explain(error: BaseException) -> ModelLoadFailed:
+    where = _failing_line(error)
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        return ModelLoadFailed(
+            f"The model needs the Python module {error.name!r}, which its environment lacks.",
+            hint="Add the package that provides it to the model's conda.yaml or requirements; if "
+            "it is your own module, give its folder as code_dir when logging the model.",
+            missing_module=error.name,
+            where=where,
+        )
+    if isinstance(error, AttributeError) and "__main__" in str(error):
+        return ModelLoadFailed(
+            f"The model refers to code of the script that trained it: {error}.",
+            hint="Put the class or function into a module and give its folder as code_dir.",
+            where=where,
+        )
+    return ModelLoadFailed(
+        f"Loading the model raised {type(error).__name__}: {_one_line(error)}", where=where
+    )
+
+
+def _failing_line(error: BaseException) -> Optional[str]:
+    """The innermost line that is neither ours nor the import machinery's."""
+    lines: List[str] = [
+        f"{frame.filename}:{frame.lineno}"
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not frame.filename.startswith(("<frozen", str(_RUNTIME_FOLDER)))
+    ]
+    return lines[-1] if lines else None
+
+
+def _one_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:500] if lines else "(no message)"

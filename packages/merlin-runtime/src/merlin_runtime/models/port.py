@@ -1,0 +1,27 @@
+"""The one interface between whatever speaks a protocol and whatever computes."""
+
+from __future__ import annotations
+
+from typing import Any, Mapping, Protocol
+
+
+class Model(Protocol):
+    """A loaded model.
+
+    ``predict`` takes the decoded JSON body and the request's headers, and returns anything that
+    `merlin_runtime.serving.answers` can write. It is called from several threads at once.
+    It raises `merlin_runtime.errors.InputInvalid` for input the model does not take; any other
+    exception is the model's own fault.
+
+    With ``is_async``, ``predict`` returns an awaitable instead and is called on one event loop of
+    its own, apart from the server's: user code may block there without stopping health answers.
+    """
+
+    @property
+    def kind(self) -> str:
+        """The model type, as ``--model-type`` takes it."""
+
+    @property
+    def is_async(self) -> bool: ...
+
+    def predict(self, request: Any, headers: Mapping[str, str]) -> Any: ...

@@ -1,0 +1,205 @@
+"""Python function models: an MLflow pyfunc folder, loaded without MLflow.
+
+Users subclass Merlin's base classes, but which base class a pickle carries depends on when and
+how it was made. What the object can do decides, not what it is:
+
+- ``preprocess``, ``infer`` and ``postprocess`` (`PyFuncV3Model`): called in that order;
+- ``infer`` (`PyFuncModel`): ``infer(request, headers=...)``;
+- only ``predict(context, model_input)``: called with the keyed dictionary of Merlin's server;
+- only ``predict(model_input, ...)``, from old SDKs: ``predict(request, headers=...)``.
+"""
+
+from __future__ import annotations
+
+import inspect
+import pickle
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Awaitable, Callable, Dict, Mapping, Tuple
+
+from merlin_runtime.errors import ModelLoadFailed
+from merlin_runtime.models.mlmodel_file import parse_mlmodel
+from merlin_runtime.models.port import Model
+from merlin_runtime.startup_phases import StartupPhases
+
+Call = Callable[[Any, Mapping[str, str]], Any]
+
+
+@dataclass(frozen=True)
+class Context:
+    """What MLflow's ``load_context`` and ``predict`` are given: absolute paths by name."""
+
+    artifacts: Dict[str, str]
+    model_config: Dict[str, Any] = field(default_factory=dict)
+
+
+def load(folder: Path, phases: StartupPhases) -> Model:
+    """Load the folder; puts its ``code/`` first on ``sys.path`` for good."""
+    flavors = _flavors(folder)
+    flavor = flavors.get("python_function")
+    if not isinstance(flavor, dict):
+        raise ModelLoadFailed(
+            f"{folder / 'MLmodel'} has no python_function flavor.", found=sorted(flavors)
+        )
+    if flavor.get("loader_module") == "mlflow.sklearn":
+        return _load_sklearn(folder, flavors, phases)
+    if not isinstance(flavor.get("python_model"), str):
+        raise ModelLoadFailed(
+            f"{folder / 'MLmodel'} names no python_model; its loader is "
+            f"{flavor.get('loader_module')!r}, which this server does not have."
+        )
+    context = Context(_artifacts(folder, flavor))
+    code = folder / str(flavor.get("code") or "code")
+    if code.is_dir():
+        sys.path.insert(0, str(code))
+    with phases.phase("load"):
+        python_model = _unpickle(folder / flavor["python_model"])
+    with phases.phase("initialize"):
+        _initialize(python_model, context)
+    return PyFuncServed(*_call_style(python_model, context))
+
+
+class PyFuncServed:
+    """A user's Python model."""
+
+    kind = "pyfunc"
+
+    def __init__(self, call: Call, is_async: bool) -> None:
+        self.is_async = is_async
+        self._call = call
+
+    def predict(self, request: Any, headers: Mapping[str, str]) -> Any:
+        answer = self._call(request, headers)
+        return _awaited(answer) if self.is_async else _http_response(answer)
+
+
+def _flavors(folder: Path) -> Dict[str, Any]:
+    path = folder / "MLmodel"
+    try:
+        document = parse_mlmodel(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ModelLoadFailed(
+            f"{folder} has no MLmodel file, so it is no Python function model.",
+            found=sorted(entry.name for entry in folder.iterdir())[:20],
+        ) from None
+    except ValueError as error:
+        raise ModelLoadFailed(f"{path} is no MLmodel file: {error}.") from error
+    flavors = document.get("flavors")
+    return flavors if isinstance(flavors, dict) else {}
+
+
+def _load_sklearn(folder: Path, flavors: Dict[str, Any], phases: StartupPhases) -> Model:
+    # Imports numpy and joblib, which only such a model is sure to have.
+    from merlin_runtime.models import sklearn  # noqa: PLC0415
+
+    described = flavors.get("sklearn")
+    pickled = described.get("pickled_model") if isinstance(described, dict) else None
+    return sklearn.load_file(folder / str(pickled or "model.pkl"), phases)
+
+
+def _artifacts(folder: Path, flavor: Dict[str, Any]) -> Dict[str, str]:
+    artifacts = {}
+    for name, entry in (flavor.get("artifacts") or {}).items():
+        path = folder / str(entry["path"])
+        if not path.exists():
+            raise ModelLoadFailed(f"The model's artifact {name!r} is missing: no {path}.")
+        artifacts[name] = str(path)
+    return artifacts
+
+
+def _unpickle(path: Path) -> Any:
+    # cloudpickle writes what plain pickle reads, where the cloudpickle package can be imported.
+    if not path.is_file():
+        raise ModelLoadFailed(f"The Python model is missing: no {path}.")
+    with path.open("rb") as file:
+        return pickle.load(file)  # noqa: S301  (the model is the user's code)
+
+
+def _initialize(python_model: Any, context: Context) -> None:
+    if callable(getattr(python_model, "initialize", None)):
+        python_model.initialize(context.artifacts)
+    elif callable(getattr(python_model, "load_context", None)):
+        python_model.load_context(context)
+
+
+def _call_style(python_model: Any, context: Context) -> Tuple[Call, bool]:
+    def has(name: str) -> bool:
+        return callable(getattr(python_model, name, None))
+
+    if has("preprocess") and has("infer") and has("postprocess"):
+        return _three_steps(python_model)
+    if has("infer"):
+        return _with_headers(python_model.infer)
+    if has("predict"):
+        if _positional_parameters(python_model.predict) >= 2:
+            return _keyed(python_model.predict, context)
+        return _with_headers(python_model.predict)
+    raise ModelLoadFailed(
+        f"The Python model, a {type(python_model).__name__}, has neither infer nor predict."
+    )
+
+
+def _with_headers(method: Callable[..., Any]) -> Tuple[Call, bool]:
+    is_async = inspect.iscoroutinefunction(method)
+    if _takes_headers(method):
+        return (lambda request, headers: method(request, headers=headers)), is_async
+    return (lambda request, _: method(request)), is_async
+
+
+def _keyed(predict: Callable[..., Any], context: Context) -> Tuple[Call, bool]:
+    def call(request: Any, headers: Mapping[str, str]) -> Any:
+        model_input = {
+            "__INPUT__": request,
+            "__EXTRA_ARGS__": {"headers": headers},
+            "__PROTOCOL__": "HTTP_JSON",
+        }
+        return predict(context, model_input)
+
+    return call, inspect.iscoroutinefunction(predict)
+
+
+def _three_steps(model: Any) -> Tuple[Call, bool]:
+    preprocess, _ = _with_headers(model.preprocess)
+    infer, postprocess = model.infer, model.postprocess
+    steps = (model.preprocess, infer, postprocess)
+    if not any(inspect.iscoroutinefunction(step) for step in steps):
+        return (
+            lambda request, headers: postprocess(infer(preprocess(request, headers)), request)
+        ), False
+
+    async def call(request: Any, headers: Mapping[str, str]) -> Any:
+        model_input = await _settled(preprocess(request, headers))
+        model_output = await _settled(infer(model_input))
+        return await _settled(postprocess(model_output, request))
+
+    return call, True
+
+
+async def _settled(value: Any) -> Any:
+    return await value if inspect.isawaitable(value) else value
+
+
+def _takes_headers(method: Callable[..., Any]) -> bool:
+    return any(
+        parameter.kind is parameter.VAR_KEYWORD
+        or (parameter.name == "headers" and parameter.kind is not parameter.POSITIONAL_ONLY)
+        for parameter in inspect.signature(method).parameters.values()
+    )
+
+
+def _positional_parameters(method: Callable[..., Any]) -> int:
+    return sum(
+        parameter.kind in {parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD}
+        and parameter.default is parameter.empty
+        for parameter in inspect.signature(method).parameters.values()
+    )
+
+
+async def _awaited(answer: Awaitable[Any]) -> Any:
+    return _http_response(await answer)
+
+
+def _http_response(answer: Any) -> Any:
+    # PyFuncOutput, known by its shape: its class may have come inside the pickle.
+    return getattr(answer, "http_response", answer)

@@ -1,0 +1,45 @@
+"""Request headers as models get them."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any, Dict, Iterable, Tuple
+
+
+class Headers(Dict[str, str]):
+    """A dictionary with names in title case (``X-Request-Id``), as Merlin's server gave them;
+    ``[]``, ``in`` and ``get`` find a name in any case. The values of a repeated header are joined
+    with a comma."""
+
+    @classmethod
+    def from_raw(cls, raw: Iterable[Tuple[bytes, bytes]]) -> Headers:
+        headers = cls()
+        for raw_name, raw_value in raw:
+            name = _title(raw_name)
+            value = raw_value.decode("latin-1")
+            if dict.__contains__(headers, name):
+                value = f"{dict.__getitem__(headers, name)}, {value}"
+            dict.__setitem__(headers, name, value)
+        return headers
+
+    def __missing__(self, name: str) -> str:
+        title = title_case(name)
+        if title == name:
+            raise KeyError(name)
+        return self[title]
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and dict.__contains__(self, title_case(name))
+
+    def get(self, name: str, default: Any = None) -> Any:
+        return dict.get(self, title_case(name), default)
+
+
+@lru_cache(maxsize=1024)
+def title_case(name: str) -> str:
+    return "-".join(part.capitalize() for part in name.split("-"))
+
+
+@lru_cache(maxsize=1024)
+def _title(raw_name: bytes) -> str:
+    return title_case(raw_name.decode("latin-1"))

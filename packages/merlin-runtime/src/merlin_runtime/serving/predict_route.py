@@ -1,0 +1,178 @@
+"""``POST /v1/models/{name}:predict``: the one route that has to be fast, as a bare ASGI app."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import re
+import time
+from typing import Optional, Tuple, cast
+
+from merlin_runtime.errors import (
+    BodyTooLarge,
+    EncodingUnsupported,
+    ModelNotFound,
+    ModelRaised,
+    NotReady,
+    PredictTakesPost,
+    ServingError,
+    Stopping,
+)
+from merlin_runtime.serving.answers import CONTENT_TYPE
+from merlin_runtime.serving.asgi import (
+    RawHeaders,
+    Receive,
+    Scope,
+    Send,
+    error_body,
+    error_headers,
+    respond,
+)
+from merlin_runtime.serving.headers import Headers
+from merlin_runtime.serving.lifecycle import Lifecycle
+from merlin_runtime.serving.metrics import CLIENT_GONE, ServingMetrics
+
+PREFIX = "/v1/models/"
+SUFFIX = ":predict"
+
+_REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
+_LOG = logging.getLogger("merlin_runtime.predict")
+
+
+class _ClientGone(Exception):
+    """Nobody waits for the answer any more."""
+
+
+class PredictRoute:
+    """Answers predictions of the one model called ``name``."""
+
+    def __init__(
+        self,
+        name: str,
+        lifecycle: Lifecycle,
+        metrics: ServingMetrics,
+        *,
+        max_body_bytes: int,
+        access_log: bool,
+    ) -> None:
+        self._name = name
+        self._lifecycle = lifecycle
+        self._metrics = metrics
+        self._max_body_bytes = max_body_bytes
+        self._access_log = access_log
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = time.perf_counter()
+        headers = Headers.from_raw(scope["headers"])
+        request_id = _request_id(headers)
+        answer_headers: RawHeaders = [
+            (b"content-type", CONTENT_TYPE),
+            (b"x-request-id", request_id.encode("ascii")),
+        ]
+        self._metrics.inflight.inc()
+        status = CLIENT_GONE
+        try:
+            answered, body = await self._answer(scope, headers, receive, answer_headers)
+            if self._lifecycle.draining:
+                answer_headers.append((b"connection", b"close"))
+            await respond(send, answered, body, answer_headers)
+            status = answered
+        except _ClientGone:
+            pass
+        finally:
+            seconds = time.perf_counter() - started
+            self._metrics.inflight.dec()
+            self._metrics.answered(status, seconds)
+            if self._access_log:
+                self._log_access(request_id, status, seconds)
+
+    async def _answer(
+        self, scope: Scope, headers: Headers, receive: Receive, answer_headers: RawHeaders
+    ) -> Tuple[int, bytes]:
+        try:
+            return 200, await self._predict(scope, headers, receive)
+        except ServingError as error:
+            if isinstance(error, ModelRaised):
+                self._metrics.errors.inc()
+            if error.status >= 500 and error.__cause__ is not None:
+                fields = {"request_id": headers["X-Request-Id"], "code": error.code}
+                _LOG.error(error.message, exc_info=error.__cause__, extra={"fields": fields})
+            answer_headers.extend(
+                (name.encode(), value.encode()) for name, value in error_headers(error).items()
+            )
+            return error.status, error_body(error)
+        except asyncio.CancelledError:
+            # The server's grace period is over.
+            return Stopping.status, error_body(
+                Stopping("The server stopped before the model had an answer.")
+            )
+
+    async def _predict(self, scope: Scope, headers: Headers, receive: Receive) -> bytes:
+        name = scope["path"][len(PREFIX) : -len(SUFFIX)]
+        if name != self._name:
+            raise ModelNotFound(f"There is no model {name!r} here; this server has {self._name!r}.")
+        if scope["method"] != "POST":
+            raise PredictTakesPost("Send predictions with POST.")
+        predictor = self._lifecycle.predictor
+        if predictor is None:
+            raise NotReady(f"The model {self._name!r} is still being loaded.")
+        body = await self._body(headers, receive)
+        future = predictor.submit(body, headers)
+        if not predictor.worth_cancelling:
+            return await future
+        return await _unless_client_leaves(future, receive)
+
+    async def _body(self, headers: Headers, receive: Receive) -> bytes:
+        limit = self._max_body_bytes
+        encoding = headers.get("Content-Encoding", "identity").strip().lower()
+        if encoding not in {"", "identity"}:
+            raise EncodingUnsupported(
+                f"Bodies with content-encoding {encoding!r} are not taken; send plain JSON."
+            )
+        announced = headers.get("Content-Length")
+        if announced is not None and int(announced) > limit:
+            raise BodyTooLarge(f"The body has {announced} bytes; the limit is {limit}.")
+        chunks = []
+        size = 0
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise _ClientGone
+            chunk = message.get("body", b"")
+            size += len(chunk)
+            if size > limit:
+                raise BodyTooLarge(f"The body has more than {limit} bytes, the limit.")
+            chunks.append(chunk)
+            if not message.get("more_body", False):
+                break
+        self._metrics.request_bytes.observe(size)
+        return cast("bytes", chunks[0] if len(chunks) == 1 else b"".join(chunks))
+
+    def _log_access(self, request_id: str, status: int, seconds: float) -> None:
+        fields = {"request_id": request_id, "status": status, "seconds": round(seconds, 6)}
+        _LOG.info("predict", extra={"fields": fields})
+
+
+async def _unless_client_leaves(future: asyncio.Future[bytes], receive: Receive) -> bytes:
+    """Await the answer; cancel it, which drops it from the queue, when the client goes."""
+    leaving = asyncio.ensure_future(receive())
+    try:
+        await asyncio.wait((future, leaving), return_when=asyncio.FIRST_COMPLETED)
+        if future.done():
+            return future.result()
+        raise _ClientGone
+    finally:
+        leaving.cancel()
+        future.cancel()
+
+
+def _request_id(headers: Headers) -> str:
+    """The client's id where it is fit for logs and headers, else a new one, which the model then
+    sees too."""
+    given: Optional[str] = headers.get("X-Request-Id")
+    if given is not None and _REQUEST_ID.fullmatch(given):
+        return given
+    minted = os.urandom(16).hex()
+    headers["X-Request-Id"] = minted
+    return minted

@@ -1,0 +1,199 @@
+"""Where predictions run: never on the server's event loop, and never without bound.
+
+JSON is decoded and encoded beside the prediction, so the loop only moves bytes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+import time
+from typing import Any, Awaitable, Mapping, Optional, Protocol
+
+import orjson
+
+from merlin_runtime.errors import ModelRaised, NotJson, Overloaded, ServingError
+from merlin_runtime.models.port import Model
+from merlin_runtime.serving.answers import encode
+from merlin_runtime.serving.metrics import ServingMetrics
+
+Headers = Mapping[str, str]
+
+
+class Predictor(Protocol):
+    """Turns request bodies into answers. Used from one event loop only."""
+
+    @property
+    def worth_cancelling(self) -> bool:
+        """Whether cancelling what was just submitted could save work."""
+
+    def submit(self, body: bytes, headers: Headers) -> "asyncio.Future[bytes]":
+        """Start or queue a prediction; raises `Overloaded` where the queue is full. The future
+        ends with JSON bytes or a `ServingError`. Cancelled before it runs, it never runs."""
+
+
+def predictor_for(
+    model: Model, *, concurrency: int, max_queue: int, metrics: ServingMetrics
+) -> Predictor:
+    """Return threads for an ordinary model, an event loop of its own for an async one."""
+    chosen = CoroutinePredictor if model.is_async else ThreadPredictor
+    return chosen(model, concurrency=concurrency, max_queue=max_queue, metrics=metrics)
+
+
+class _Admission:
+    def __init__(self, *, concurrency: int, max_queue: int) -> None:
+        self._concurrency = concurrency
+        self._limit = concurrency + max_queue
+        self._admitted = 0
+
+    @property
+    def has_queue(self) -> bool:
+        return self._admitted > self._concurrency
+
+    def enter(self) -> None:
+        if self._admitted >= self._limit:
+            raise Overloaded(
+                f"{self._admitted} requests are being worked on or waiting; try again in a second."
+            )
+        self._admitted += 1
+
+    def leave(self) -> None:
+        self._admitted -= 1
+
+
+class _Job:
+    __slots__ = ("body", "future", "headers", "queued_at")
+
+    def __init__(self, body: bytes, headers: Headers, future: "asyncio.Future[bytes]") -> None:
+        self.body = body
+        self.headers = headers
+        self.future = future
+        self.queued_at = time.perf_counter()
+
+
+class ThreadPredictor:
+    """A fixed number of threads behind one queue.
+
+    The threads are daemons: a model that does not return must not keep the process from ending.
+    """
+
+    def __init__(
+        self, model: Model, *, concurrency: int, max_queue: int, metrics: ServingMetrics
+    ) -> None:
+        self._model = model
+        self._metrics = metrics
+        self._admission = _Admission(concurrency=concurrency, max_queue=max_queue)
+        self._jobs: "queue.SimpleQueue[_Job]" = queue.SimpleQueue()
+        self._loop = asyncio.get_running_loop()
+        for number in range(concurrency):
+            threading.Thread(target=self._work, name=f"predict-{number}", daemon=True).start()
+
+    @property
+    def worth_cancelling(self) -> bool:
+        return self._admission.has_queue
+
+    def submit(self, body: bytes, headers: Headers) -> "asyncio.Future[bytes]":
+        self._admission.enter()
+        job = _Job(body, headers, self._loop.create_future())
+        self._jobs.put(job)
+        return job.future
+
+    def _work(self) -> None:
+        while True:
+            job = self._jobs.get()
+            answer, error = None, None
+            if not job.future.cancelled():
+                try:
+                    answer = self._predict(job)
+                except BaseException as raised:  # noqa: BLE001  (the thread outlives any of them)
+                    error = _as_serving_error(raised)
+            try:
+                self._loop.call_soon_threadsafe(self._settle, job, answer, error)
+            except RuntimeError:
+                return  # the loop is closed: the process ends
+
+    def _predict(self, job: _Job) -> bytes:
+        started = time.perf_counter()
+        self._metrics.queue_seconds.observe(started - job.queued_at)
+        request = decode(job.body)
+        started = time.perf_counter()
+        try:
+            answer = self._model.predict(request, job.headers)
+        finally:
+            self._metrics.predict_seconds.observe(time.perf_counter() - started)
+        return encode(answer)
+
+    def _settle(self, job: _Job, answer: Optional[bytes], error: Optional[ServingError]) -> None:
+        self._admission.leave()
+        if job.future.cancelled():
+            return
+        if error is not None:
+            job.future.set_exception(error)
+        elif answer is not None:
+            job.future.set_result(answer)
+
+
+class CoroutinePredictor:
+    """One event loop in a thread of its own, on which at most ``concurrency`` calls are open."""
+
+    def __init__(
+        self, model: Model, *, concurrency: int, max_queue: int, metrics: ServingMetrics
+    ) -> None:
+        self._model = model
+        self._metrics = metrics
+        self._admission = _Admission(concurrency=concurrency, max_queue=max_queue)
+        self._model_loop = asyncio.new_event_loop()
+        self._slots: Optional[asyncio.Semaphore] = None
+        self._concurrency = concurrency
+        threading.Thread(
+            target=self._model_loop.run_forever, name="predict-loop", daemon=True
+        ).start()
+
+    @property
+    def worth_cancelling(self) -> bool:
+        return True
+
+    def submit(self, body: bytes, headers: Headers) -> "asyncio.Future[bytes]":
+        self._admission.enter()
+        running = asyncio.run_coroutine_threadsafe(
+            self._predict(body, headers, time.perf_counter()), self._model_loop
+        )
+        future = asyncio.wrap_future(running)
+        future.add_done_callback(lambda _: self._admission.leave())
+        return future
+
+    async def _predict(self, body: bytes, headers: Headers, queued_at: float) -> bytes:
+        # Made here because before Python 3.10 a semaphore belongs to the loop it was made on.
+        if self._slots is None:
+            self._slots = asyncio.Semaphore(self._concurrency)
+        async with self._slots:
+            started = time.perf_counter()
+            self._metrics.queue_seconds.observe(started - queued_at)
+            try:
+                request = decode(body)
+                awaitable: Awaitable[Any] = self._model.predict(request, headers)
+                return encode(await awaitable)
+            except Exception as raised:  # noqa: BLE001  (whatever the model raises)
+                raise _as_serving_error(raised) from raised.__cause__
+            finally:
+                self._metrics.predict_seconds.observe(time.perf_counter() - started)
+
+
+def decode(body: bytes) -> Any:
+    """Parse a request body, or raise `NotJson` saying where it stops being JSON."""
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise NotJson(f"The body is not JSON: {error}." if body else "The body is empty.") from None
+
+
+def _as_serving_error(raised: BaseException) -> ServingError:
+    if isinstance(raised, ServingError):
+        return raised
+    error = ModelRaised(
+        f"The model raised {type(raised).__name__}. The server's log has the details under this "
+        "answer's x-request-id."
+    )
+    error.__cause__ = raised
+    return error

@@ -1,0 +1,172 @@
+"""One process serving one model: load beside a live port, serve, drain."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import signal
+import socket
+import threading
+from typing import Any, Callable, Iterator, Optional
+
+import uvicorn
+
+from merlin_runtime.errors import ModelLoadFailed
+from merlin_runtime.models.loading import load_model
+from merlin_runtime.models.port import Model
+from merlin_runtime.serving.application import Application
+from merlin_runtime.serving.cold_routes import ColdRoutes
+from merlin_runtime.serving.lifecycle import Lifecycle
+from merlin_runtime.serving.metrics import ServingMetrics
+from merlin_runtime.serving.predict_route import PredictRoute
+from merlin_runtime.serving.predictor import predictor_for
+from merlin_runtime.settings import Settings
+from merlin_runtime.startup_phases import StartupPhases
+
+new_event_loop: Callable[[], asyncio.AbstractEventLoop]
+try:
+    from uvloop import new_event_loop
+except ImportError:
+    from asyncio import new_event_loop
+
+SETTLE_SECONDS = 0.2
+"""After the listener closed, how long requests on their way in are waited for before idle
+connections are closed. Each answer of that time says ``Connection: close``."""
+
+KEEP_ALIVE_SECONDS = 75
+"""Above the idle time-outs of common proxies (60 s), so that the proxy closes first."""
+
+_LOG = logging.getLogger("merlin_runtime")
+
+
+def serve(settings: Settings, listener: socket.socket, phases: StartupPhases) -> None:
+    """Serve on a listening socket until SIGTERM or SIGINT, then drain and return. Raises
+    `ModelLoadFailed` if the model cannot be loaded; the port answers liveness until then."""
+    loop = new_event_loop()
+    try:
+        asyncio.set_event_loop(loop)
+        loop.run_until_complete(_Serving(settings, phases).run(listener))
+    finally:
+        loop.close()
+
+
+class _Serving:
+    def __init__(self, settings: Settings, phases: StartupPhases) -> None:
+        self._settings = settings
+        self._phases = phases
+        self._metrics = ServingMetrics(model=settings.model, version=settings.version)
+        self._lifecycle = Lifecycle(self._metrics)
+        self._server = _Server(_uvicorn_config(settings, self._application()))
+        self._draining: Optional[asyncio.Task[None]] = None
+
+    async def run(self, listener: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop, number)
+        threading.Thread(target=self._load, args=(loop,), name="load", daemon=True).start()
+        await self._server.serve(sockets=[listener])
+        await self._server.answer_cancelled()
+        if self._lifecycle.failure is not None:
+            raise self._lifecycle.failure
+
+    def _application(self) -> Application:
+        predict = PredictRoute(
+            self._settings.name,
+            self._lifecycle,
+            self._metrics,
+            max_body_bytes=self._settings.max_body_bytes,
+            access_log=self._settings.access_log,
+        )
+        cold = ColdRoutes(self._settings.name, self._lifecycle, self._metrics)
+        return Application(predict, cold.app())
+
+    def _load(self, loop: asyncio.AbstractEventLoop) -> None:
+        try:
+            model = load_model(self._settings.model_dir, self._settings.model_type, self._phases)
+        except ModelLoadFailed as failure:
+            _call_soon(loop, self._failed, failure)
+            return
+        # The model's objects live as long as the process: the collector need not visit them.
+        with self._phases.phase("freeze"):
+            gc.collect()
+            gc.freeze()
+        _call_soon(loop, self._loaded, model)
+
+    def _loaded(self, model: Model) -> None:
+        seconds = self._phases.seconds
+        self._metrics.load_seconds.set(sum(seconds.values()) - seconds.get("server", 0.0))
+        self._lifecycle.loaded(
+            predictor_for(
+                model,
+                concurrency=self._settings.max_concurrency,
+                max_queue=self._settings.max_queue,
+                metrics=self._metrics,
+            )
+        )
+        fields = {"event": "ready", "name": self._settings.name, "type": model.kind}
+        _LOG.info("ready", extra={"fields": {**fields, "seconds": seconds}})
+
+    def _failed(self, failure: ModelLoadFailed) -> None:
+        self._lifecycle.failure = failure
+        self._server.should_exit = True
+
+    def _stop(self, number: int) -> None:
+        if self._draining is not None:
+            if number == signal.SIGINT:  # somebody at a terminal insists
+                self._server.force_exit = self._server.should_exit = True
+            return
+        self._lifecycle.drain()
+        _LOG.info("draining", extra={"fields": {"event": "draining"}})
+        self._draining = asyncio.ensure_future(self._drain())
+
+    async def _drain(self) -> None:
+        await asyncio.sleep(self._settings.drain_delay_seconds)
+        self._server.stop_accepting()
+        await asyncio.sleep(SETTLE_SECONDS)
+        self._server.should_exit = True
+
+
+class _Server(uvicorn.Server):
+    """uvicorn closes its port at the first signal; here the port closes when told."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    def stop_accepting(self) -> None:
+        for server in getattr(self, "servers", []):
+            server.close()
+
+    async def answer_cancelled(self) -> None:
+        """Let requests that outlived the grace period send their last answer."""
+        tasks = set(self.server_state.tasks)
+        if tasks:
+            await asyncio.wait(tasks, timeout=1)
+
+
+def _uvicorn_config(settings: Settings, application: Application) -> uvicorn.Config:
+    return uvicorn.Config(
+        application,
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        loop="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        proxy_headers=False,
+        backlog=2048,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=max(1, round(settings.drain_seconds)),
+    )
+
+
+def _call_soon(
+    loop: asyncio.AbstractEventLoop, function: Callable[[Any], None], argument: Any
+) -> None:
+    # The loop is closed where the process was asked to stop while the model loaded.
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(function, argument)

@@ -1,0 +1,108 @@
+"""How one server is configured, and the defaults that Merlin's environment variables give."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Callable, Mapping, Optional, Tuple, TypeVar
+
+from merlin_runtime.errors import UsageError
+
+_LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+_Number = TypeVar("_Number", int, float)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All of it. ``name`` is the full name in the predict path, by custom ``{model}-{version}``;
+    ``model``, ``version`` and ``project`` are only shown (metrics, logs)."""
+
+    model_dir: Path
+    name: str
+    model: str
+    version: str
+    project: str
+    host: str
+    port: int
+    listen_fd: Optional[int]
+    model_type: Optional[str]
+    max_concurrency: int
+    max_queue: int
+    max_body_bytes: int
+    drain_delay_seconds: float
+    drain_seconds: float
+    access_log: bool
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """Values of options that are not given."""
+
+    name: str
+    port: int
+    workers: int
+    max_concurrency: int
+    max_queue: int
+    max_body_bytes: int
+    drain_delay_seconds: float
+    drain_seconds: float
+    access_log: bool
+    log_level: str
+    log_format: str
+
+    @classmethod
+    def read(cls, environ: Mapping[str, str], *, cpus: int) -> Defaults:
+        """Read the environment; raises `UsageError` naming a variable with a wrong value."""
+        protocol = environ.get("CARAML_PROTOCOL") or "HTTP_JSON"
+        if protocol != "HTTP_JSON":
+            raise UsageError(
+                f"CARAML_PROTOCOL={protocol} is not served here; this server speaks HTTP_JSON."
+            )
+        workers = _number(environ, "WORKERS", 1, int, least=1)
+        level = (environ.get("LOG_LEVEL") or "INFO").upper()
+        return cls(
+            name=environ.get("CARAML_MODEL_FULL_NAME") or environ.get("MODEL_NAME") or "model-1",
+            port=_number(environ, "CARAML_HTTP_PORT", 8080, int, least=0),
+            workers=workers,
+            max_concurrency=_number(
+                environ, "MERLIN_MAX_CONCURRENCY", max(workers, min(4, cpus)), int, least=1
+            ),
+            max_queue=_number(environ, "MERLIN_MAX_QUEUE", 128, int, least=0),
+            max_body_bytes=_number(environ, "MERLIN_MAX_BODY_BYTES", 64 * 2**20, int, least=1),
+            drain_delay_seconds=_number(environ, "MERLIN_DRAIN_DELAY", 0.0, float, least=0.0),
+            drain_seconds=_number(environ, "MERLIN_DRAIN_SECONDS", 30.0, float, least=0.0),
+            access_log=environ.get("ACCESS_LOG", "").lower() in {"1", "true"},
+            # Deployments of Merlin set levels that its own server takes for INFO; so do we.
+            log_level=level if level in _LOG_LEVELS else "INFO",
+            log_format="plain" if environ.get("LOG_FORMAT", "").lower() == "plain" else "json",
+        )
+
+
+def model_and_version(environ: Mapping[str, str], name: str) -> Tuple[str, str]:
+    """Return what metrics are labelled with. Where the environment is silent, the full name is
+    taken apart at its last hyphen."""
+    model, _, version = name.rpartition("-")
+    return (
+        environ.get("CARAML_MODEL_NAME") or model or name,
+        environ.get("CARAML_MODEL_VERSION") or (version if model else "1"),
+    )
+
+
+def _number(
+    environ: Mapping[str, str],
+    variable: str,
+    default: _Number,
+    parse: Callable[[str], _Number],
+    *,
+    least: _Number,
+) -> _Number:
+    text = environ.get(variable)
+    if not text:
+        return default
+    try:
+        value = parse(text)
+    except ValueError:
+        raise UsageError(f"{variable}={text!r} is not a number.") from None
+    if not value >= least:
+        raise UsageError(f"{variable}={text} is below {least}.")
+    return value

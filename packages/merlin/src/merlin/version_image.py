@@ -1,0 +1,53 @@
+"""The container image of a version."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+
+class ImageBuildingJobState(StrEnum):
+    """How the newest build of a version stands."""
+
+    ACTIVE = "active"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+
+
+class ImageBuildingJobStatus(BaseModel):
+    """State of a build; ``message`` says why it failed."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    state: ImageBuildingJobState = ImageBuildingJobState.UNKNOWN
+    message: str | None = None
+
+
+class BuildStep(BaseModel):
+    """One step of a build; ``seconds`` is `None` while it runs."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    step: str
+    seconds: float | None = None
+    detail: str = ""
+    failed: bool = False
+
+
+class VersionImage(BaseModel):
+    """An image and how it came to be. ``report`` tells digest, layers, sizes and what was reused
+    of the last build that succeeded."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    project_id: int | None = None
+    model_id: int | None = None
+    version_id: int | None = None
+    image_ref: str = ""
+    exists: bool = False
+    image_building_job_status: ImageBuildingJobStatus = ImageBuildingJobStatus()
+    report: dict[str, Any] | None = None
+    steps: list[BuildStep] | None = None
