@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+import structlog
+from merlin.errors import MerlinError
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
@@ -18,6 +20,8 @@ from merlin_server.models.store import ModelRow
 from merlin_server.projects.service import load_project
 from merlin_server.tracking.service import Tracking
 from merlin_server.traffic.description import model_endpoints_of
+
+log = structlog.get_logger(__name__)
 
 _NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9-]+[a-zA-Z0-9]")
 
@@ -69,8 +73,19 @@ class Models:
                 session.add(row)
                 session.flush()
                 return self._describe(session, row)
-        except IntegrityError:
-            raise _exists(project, name) from None
+        except BaseException as error:
+            self._forget(experiment)
+            if isinstance(error, IntegrityError):
+                raise _exists(project, name) from None
+            raise
+
+    def _forget(self, experiment_id: str) -> None:
+        try:
+            self._tracking.delete_experiment(experiment_id)
+        except MerlinError as error:
+            log.warning(
+                "an experiment without model stays", experiment=experiment_id, error=str(error)
+            )
 
     def _describe(self, session: Session, row: ModelRow) -> Model:
         endpoints = model_endpoints_of(session, [row.id], self._addresses)[row.id]
