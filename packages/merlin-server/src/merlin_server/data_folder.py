@@ -7,7 +7,7 @@ import json
 import os
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from merlin.errors import Kind, MerlinError
 
@@ -58,7 +58,7 @@ class DataFolder:
     def log(self) -> Path:
         return self.path / "logs" / "server.log"
 
-    def __enter__(self) -> DataFolder:
+    def __enter__(self) -> Self:
         """Raises `AlreadyRunning` or `DataFolderUnusable`."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)

@@ -12,11 +12,10 @@ from typing import Any, cast
 import structlog
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
+from merlin.errors import Kind, MerlinError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-
-from merlin.errors import Kind, MerlinError
 
 STATUS = {
     Kind.INVALID: 400,
@@ -75,14 +74,14 @@ def install(app: FastAPI) -> None:
 
 
 def _on_merlin_error(request: Request, exc: Exception) -> Response:
-    error = cast(MerlinError, exc)
+    error = cast("MerlinError", exc)
     if STATUS[error.kind] >= 500:
         log.warning("request failed", path=request.url.path, code=error.code, error=error.message)
     return error_response(error)
 
 
 def _on_validation_error(request: Request, exc: Exception) -> Response:
-    first = cast(RequestValidationError, exc).errors()[0]
+    first = cast("RequestValidationError", exc).errors()[0]
     if first["loc"] and first["loc"][0] == "path":
         return _on_http_exception(request, HTTPException(404))
     return error_response(_explain(first))
@@ -120,7 +119,7 @@ def _dotted(path: Sequence[object]) -> str:
 
 
 def _on_http_exception(request: Request, exc: Exception) -> Response:
-    error = cast(HTTPException, exc)
+    error = cast("HTTPException", exc)
     path = request.url.path
     if error.status_code == 404:
         return error_response(UnknownRoute(f"There is nothing at {request.method} {path}."))

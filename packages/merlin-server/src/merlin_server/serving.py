@@ -16,9 +16,8 @@ from contextlib import contextmanager
 
 import uvicorn
 import uvloop
-from starlette.types import ASGIApp
-
 from merlin.errors import Kind, MerlinError
+from starlette.types import ASGIApp
 
 GRACE_SECONDS = 30
 _BACKLOG = 2048

@@ -110,24 +110,27 @@ def _parse(body: bytes) -> Any:
 def _check(value: Any, depth: int) -> None:
     if depth > MAX_DEPTH:
         _refuse("it is nested too deeply")
+    if isinstance(value, list):
+        for item in value:
+            _check(item, depth + 1)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            _check_scalar(key)
+            _check(item, depth + 1)
+    else:
+        _check_scalar(value)
+
+
+def _check_scalar(value: Any) -> None:
     if isinstance(value, str):
         try:
             _clean(value)
         except ValueError as error:
             _refuse(str(error))
-    elif isinstance(value, float):
-        if not math.isfinite(value):
-            _refuse("a number is out of range")
-    elif isinstance(value, int):
-        if abs(value) > MAX_INTEGER:
-            _refuse("a number is out of range")
-    elif isinstance(value, list):
-        for item in value:
-            _check(item, depth + 1)
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            _check(key, depth)
-            _check(item, depth + 1)
+    elif (isinstance(value, float) and not math.isfinite(value)) or (
+        isinstance(value, int) and abs(value) > MAX_INTEGER
+    ):
+        _refuse("a number is out of range")
 
 
 def _refuse_constant(name: str) -> NoReturn:

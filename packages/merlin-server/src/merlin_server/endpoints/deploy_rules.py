@@ -160,9 +160,7 @@ def _check_quantity(field: str, text: str, allowed: str, environment: str) -> No
         )
 
 
-def _policy(
-    stored: dict[str, Any], wanted: AutoscalingPolicy | None, mode: str
-) -> dict[str, Any]:
+def _policy(stored: dict[str, Any], wanted: AutoscalingPolicy | None, mode: str) -> dict[str, Any]:
     if wanted is None:
         same_mode = stored.get("deployment_mode") == mode
         kept: dict[str, Any] | None = stored.get("autoscaling_policy") if same_mode else None

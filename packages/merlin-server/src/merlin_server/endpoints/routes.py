@@ -23,7 +23,7 @@ def create_router(endpoints: Endpoints) -> APIRouter:
         responses=error_answers(404),
     )
     def list_endpoints(model_id: PathId, version_id: PathId) -> list[VersionEndpoint]:
-        return endpoints.list(model_id, version_id)
+        return endpoints.of_version(model_id, version_id)
 
     @router.post(
         _VERSION + "/endpoint",
@@ -49,9 +49,7 @@ def create_router(endpoints: Endpoints) -> APIRouter:
     def get_endpoint(model_id: PathId, version_id: PathId, endpoint_id: UUID) -> VersionEndpoint:
         return endpoints.get(model_id, version_id, endpoint_id)
 
-    @router.put(
-        _ONE, summary="Redeploy or undeploy by status", responses=error_answers(400, 404)
-    )
+    @router.put(_ONE, summary="Redeploy or undeploy by status", responses=error_answers(400, 404))
     def change_endpoint(
         model_id: PathId, version_id: PathId, endpoint_id: UUID, body: EndpointBody
     ) -> VersionEndpoint:
@@ -69,9 +67,7 @@ def create_router(endpoints: Endpoints) -> APIRouter:
     @router.get(
         _ONE + "/containers", summary="List containers with logs", responses=error_answers(404)
     )
-    def list_containers(
-        model_id: PathId, version_id: PathId, endpoint_id: UUID
-    ) -> list[Container]:
+    def list_containers(model_id: PathId, version_id: PathId, endpoint_id: UUID) -> list[Container]:
         return endpoints.containers(model_id, version_id, endpoint_id)
 
     @router.get(

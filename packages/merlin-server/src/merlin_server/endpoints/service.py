@@ -74,7 +74,7 @@ class Endpoints:
         self._notify = notify
         self._settle_seconds = settle_seconds
 
-    def list(self, model_id: int, version_id: int) -> list[VersionEndpoint]:
+    def of_version(self, model_id: int, version_id: int) -> list[VersionEndpoint]:
         """Return the version's endpoints in all environments."""
         with self._database.read() as session:
             load_version(session, model_id, version_id)
@@ -165,9 +165,7 @@ class Endpoints:
         self._notify()
         self._settle(row.id)
 
-    def deployments(
-        self, model_id: int, version_id: int, endpoint_id: UUID
-    ) -> list[Deployment]:
+    def deployments(self, model_id: int, version_id: int, endpoint_id: UUID) -> list[Deployment]:
         """Return the history, newest first."""
         with self._database.read() as session:
             endpoint = load_endpoint(session, model_id, version_id, endpoint_id)
@@ -319,9 +317,7 @@ def _check_quota(session: Session, model: ModelRow, environment: EnvironmentRow)
         )
 
 
-def _check_change(
-    row: VersionEndpointRow, environment: EnvironmentRow, body: EndpointBody
-) -> None:
+def _check_change(row: VersionEndpointRow, environment: EnvironmentRow, body: EndpointBody) -> None:
     if body.environment_name not in {None, "", environment.name}:
         raise DeployInvalid(
             f"the environment cannot be changed from {environment.name} to {body.environment_name}"

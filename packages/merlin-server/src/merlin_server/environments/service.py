@@ -56,13 +56,13 @@ def find_environment(session: Session, name: str | None) -> EnvironmentRow:
     Raises `EnvironmentNotFound`.
     """
     query = select(EnvironmentRow)
-    query = query.where(EnvironmentRow.name == name) if name else query.where(EnvironmentRow.is_default)
+    query = (
+        query.where(EnvironmentRow.name == name) if name else query.where(EnvironmentRow.is_default)
+    )
     row = session.scalars(query).first()
     if row is None:
         raise EnvironmentNotFound(
-            f"There is no environment {name!r}." if name else "No environment is the default.",
+            f"There is no environment {name!r}." if name else "No default environment.",
             environment=name,
         )
     return row
-
-

@@ -28,7 +28,7 @@ def create_router(builds: Builds) -> APIRouter:
     def build_image(
         model_id: PathId,
         version_id: PathId,
-        options: BuildBody | None = None,
+        options: BuildBody | None = None,  # noqa: ARG001  checked, not used
     ) -> Response:
         """Answers at once; GET says how the build is doing."""
         builds.request(model_id, version_id)

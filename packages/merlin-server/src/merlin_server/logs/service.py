@@ -137,8 +137,7 @@ def _revisions(
         names += [(deployer, revision_name(row.id, number)) for number in sorted(chosen - {0})]
     if not names:
         raise NoLogs(
-            f"Version {version_id} of {model.name} was never deployed to cluster"
-            f" {query.cluster!r}."
+            f"Version {version_id} of {model.name} was never deployed to cluster {query.cluster!r}."
         )
     return names
 

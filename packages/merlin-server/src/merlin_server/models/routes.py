@@ -26,9 +26,7 @@ def create_router(models: Models, deletion: Deletion) -> APIRouter:
     ) -> list[Model]:
         return models.list(project_id, name)
 
-    @router.post(
-        _ALL, status_code=201, summary="Create a model", responses=error_answers(400, 404)
-    )
+    @router.post(_ALL, status_code=201, summary="Create a model", responses=error_answers(400, 404))
     def create_model(project_id: PathId, body: ModelBody) -> Model:
         return models.create(project_id, body)
 

@@ -32,9 +32,7 @@ def create_router(traffic: Traffic) -> APIRouter:
     def list_model_endpoints(model_id: PathId) -> list[ModelEndpoint]:
         return traffic.list(model_id)
 
-    @router.post(
-        _ALL, status_code=201, summary="Serve traffic", responses=error_answers(400, 404)
-    )
+    @router.post(_ALL, status_code=201, summary="Serve traffic", responses=error_answers(400, 404))
     def serve(model_id: PathId, body: ModelEndpointBody) -> ModelEndpoint:
         """Gives the model a stable address that leads to the destinations by weight."""
         return traffic.serve(model_id, body)

@@ -40,8 +40,6 @@ def create_router(overview: Overview, openapi: Callable[[], dict[str, Any]]) -> 
 
     @router.get("/static/style.css")
     def show_style() -> Response:
-        return Response(
-            style, media_type="text/css", headers={"X-Content-Type-Options": "nosniff"}
-        )
+        return Response(style, media_type="text/css", headers={"X-Content-Type-Options": "nosniff"})
 
     return router

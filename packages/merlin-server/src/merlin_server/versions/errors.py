@@ -18,9 +18,7 @@ class InvalidLabel(MerlinError):
 
     code = "label_invalid"
     kind = Kind.INVALID
-    hint = (
-        "Use at most 63 letters, digits, '-', '_' and '.'; begin and end with a letter or digit."
-    )
+    hint = "Use at most 63 letters, digits, '-', '_' and '.'; begin and end with a letter or digit."
 
 
 class InvalidSearch(MerlinError):

@@ -36,7 +36,7 @@ def create_router(versions: Versions, deletion: Deletion) -> APIRouter:
         model_id: PathId, query: Annotated[ListQuery, Query()], response: Response
     ) -> list[Version]:
         """Newest first; with ``limit`` in pages, header Next-Cursor says how to go on."""
-        page, following = versions.list(
+        page, following = versions.search(
             model_id, limit=query.limit or None, cursor=query.cursor, search=query.search
         )
         if following:

@@ -24,7 +24,7 @@ from merlin_server.wire_types import MAX_ID
 _LABEL = re.compile(r"\s*([A-Za-z0-9_-]+)\s+in\s+\(([A-Za-z0-9_, -]*)\)\s*(,|$)", re.IGNORECASE)
 
 
-def matching(query: Select[tuple[VersionRow]], search: str) -> Select[tuple[VersionRow]]:
+def matching(query: Select[VersionRow], search: str) -> Select[VersionRow]:
     """Narrow a query by a search. Raises `InvalidSearch`."""
     if not search.strip():
         return query

@@ -6,10 +6,9 @@ import re
 from collections.abc import Collection, Sequence
 
 import structlog
+from merlin.errors import MerlinError
 from sqlalchemy import select
 from sqlalchemy.orm import Session
-
-from merlin.errors import MerlinError
 
 from merlin_server.addresses import Addresses
 from merlin_server.database import Database
@@ -53,7 +52,7 @@ class Versions:
         self._tracking = tracking
         self._python_versions = python_versions
 
-    def list(
+    def search(
         self, model_id: int, *, limit: int | None, cursor: str, search: str
     ) -> tuple[list[Version], str]:
         """Return versions, newest first, and the cursor of the next page, empty on the last.
