@@ -55,6 +55,9 @@ class ImageSettings(Section):
     index_url: str = Field(
         "", description="Package index instead of the default; no credentials in it"
     )
+    cache_dir: Path | None = Field(
+        None, description="Folder of wheels, layers and locks; empty: cache in the data folder"
+    )
     build_timeout_seconds: float = Field(600, description="Deadline of one build")
 
 

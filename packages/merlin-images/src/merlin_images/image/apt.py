@@ -60,7 +60,11 @@ class PackageNotKnown(Exception):
 
 
 class PrivateApt:
-    """apt-get with its state in ``folder``. One process at a time may use a folder."""
+    """apt-get with its state in ``folder``; one process at a time may use a folder.
+
+    ``python`` (``major.minor``) is what packages for Debian's own Python are matched with, and
+    ``sources`` the folder with sources.list, keyrings and sign-ins.
+    """
 
     def __init__(
         self,
@@ -68,12 +72,14 @@ class PrivateApt:
         *,
         architecture: str,
         python: str,
+        sources: Path = Path("/etc/apt"),
         environ: Mapping[str, str] | None = None,
         timeout_seconds: float = 300,
     ) -> None:
         self._folder = folder
         self._architecture = architecture
         self._python = python
+        self._sources = sources
         self._environ = dict(os.environ if environ is None else environ)
         self._timeout = timeout_seconds
 
@@ -182,6 +188,7 @@ class PrivateApt:
             "APT::Sandbox::User": "",
             "Debug::NoLocking": "true",
             "Dir::Cache": self._folder / "cache",
+            "Dir::Etc": self._sources,
             "Dir::Etc::main": "/dev/null",
             "Dir::Etc::parts": "/dev/null",
             "Dir::Log": self._folder / "log",

@@ -12,7 +12,6 @@ import platform
 import subprocess
 from pathlib import Path
 
-_LOADERS = {"amd64": "usr/lib64/ld-linux-x86-64.so.2", "arm64": "usr/lib/ld-linux-aarch64.so.1"}
 _MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 _TRIPLES = {"amd64": "x86_64-linux-gnu", "arm64": "aarch64-linux-gnu"}
 
@@ -30,11 +29,13 @@ def compile_standard_library(root: Path, *, python: str, architecture: str) -> l
     """
     triple = _TRIPLES[architecture]
     # The packages' own loader link is absolute and would lead to this machine's loader.
-    [loader] = (root / f"usr/lib/{triple}").glob("ld-linux-*.so.*")
+    loaders = sorted((root / f"usr/lib/{triple}").glob("ld-linux-*.so.*"))
     library = root / f"usr/lib/python{python}"
+    if not loaders:
+        return []
     subprocess.run(
         [
-            str(loader),
+            str(loaders[0]),
             *("--library-path", f"{root}/usr/lib/{triple}"),
             str(root / f"usr/bin/python{python}"),
             *("-s", "-S", "-m", "compileall", "-f", "-q", "-j", "1"),

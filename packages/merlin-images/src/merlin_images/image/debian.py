@@ -7,20 +7,20 @@ list of packages. The lists are asked for news at most once a day.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from merlin.progress import Progress, step
 
+from merlin_images.file_lock import exclusive
 from merlin_images.image import annotation_keys, bytecode
 from merlin_images.image.apt import DebianPackage, PackageNotKnown, PrivateApt
 from merlin_images.image.base import Base, BaseLayer
@@ -93,7 +93,9 @@ class DebianBases:
         record = self._folder / f"{architecture}-python{python}.json"
         if base := self._fresh(record, python, architecture):
             return base
-        with self._alone():
+        with exclusive(self._folder / "lock"):
+            for left in self._folder.glob("tree-*"):
+                shutil.rmtree(left)
             return self._fresh(record, python, architecture) or self._refresh(
                 record, python, architecture, progress
             )
@@ -110,7 +112,10 @@ class DebianBases:
     def _refresh(self, record: Path, python: str, architecture: str, progress: Progress) -> Base:
         known = _read(record)
         apt = PrivateApt(
-            self._folder / f"apt-{architecture}-{python}", architecture=architecture, python=python
+            self._folder / f"apt-{architecture}-{python}",
+            architecture=architecture,
+            python=python,
+            sources=self._sources,
         )
         notes: tuple[str, ...] = ()
         with step(progress, f"Resolve Debian packages for Python {python}") as running:
@@ -244,15 +249,6 @@ class DebianBases:
             if file.is_file() and file.suffix in {".list", ".sources"}:
                 digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
         return digest.hexdigest()
-
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        self._folder.mkdir(parents=True, exist_ok=True)
-        with (self._folder / "lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            for left in self._folder.glob("tree-*"):
-                shutil.rmtree(left)
-            yield
 
 
 def _wanted(python: str) -> list[str]:

@@ -15,7 +15,6 @@ of threads and processes may share a folder on one machine.
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator
@@ -23,6 +22,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from merlin_images.file_lock import exclusive
 from merlin_images.layers.codecs import Codec
 from merlin_images.layers.errors import LayerDamaged, LayerStoreFull
 from merlin_images.registry.port import Descriptor
@@ -80,10 +80,10 @@ class LayerStore:
         """
         if layer := self.get(key):
             return layer, False
-        with _refusing_to_overflow(), self._alone(key):
+        partial = self._making / _hash(key)
+        with _refusing_to_overflow(), exclusive(partial.with_suffix(".lock")):
             if layer := self.get(key):
                 return layer, False
-            partial = self._making / _hash(key)
             try:
                 layer = self._write(
                     partial, produce(), key=key, kind=kind, title=title, codec=codec
@@ -168,14 +168,6 @@ class LayerStore:
         raise LayerDamaged(
             f"The stored layer {layer.title} is damaged.", digest=layer.descriptor.digest
         )
-
-    @contextmanager
-    def _alone(self, key: str) -> Iterator[None]:
-        """Hold the key's lock. The kernel releases it when the holder dies."""
-        self._making.mkdir(parents=True, exist_ok=True)
-        with (self._making / f"{_hash(key)}.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
 
     def _blob(self, digest: str) -> Path:
         return self._blobs / digest.removeprefix("sha256:")

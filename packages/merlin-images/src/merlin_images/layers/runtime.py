@@ -68,7 +68,7 @@ def read_runtime() -> Runtime:
         digest.update(f"{path}\0{hashlib.sha256(files[path]).hexdigest()}\n".encode())
     return Runtime(
         version=metadata["Version"],
-        requires_python=metadata.get("Requires-Python", ""),
+        requires_python=_requires_python(metadata),
         files=dict(sorted(files.items())),
         key=digest.hexdigest(),
     )
@@ -151,7 +151,7 @@ def _metadata(distribution: str) -> tuple[str, bytes]:
     """Return the folder of the metadata and a METADATA that does not tell how it was installed."""
     metadata = _installed(distribution).metadata
     lines = ["Metadata-Version: 2.1", f"Name: {distribution}", f"Version: {metadata['Version']}"]
-    if requires := metadata.get("Requires-Python"):
+    if requires := _requires_python(metadata):
         lines.append(f"Requires-Python: {requires}")
     if distribution in _WITH_REQUIREMENTS:
         lines += sorted(f"Requires-Dist: {line}" for line in metadata.get_all("Requires-Dist", []))
@@ -169,6 +169,10 @@ def _with_record(metadata: tuple[str, bytes], package: Mapping[str, bytes]) -> d
 
 def _record_hash(data: bytes) -> str:
     return base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
+
+
+def _requires_python(metadata: importlib.metadata.PackageMetadata) -> str:
+    return "".join(metadata.get_all("Requires-Python", []))
 
 
 def _installed(distribution: str) -> importlib.metadata.Distribution:

@@ -1,0 +1,114 @@
+"""Config and manifest of a model's image, from its base, its layers and the request."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from merlin_images.builders.port import BuildRequest
+from merlin_images.environments.model import Lock
+from merlin_images.image import annotation_keys
+from merlin_images.image.base import MOST_LAYERS, Base
+from merlin_images.image.config import AddedLayer, Run, environment, extend_config, timestamp
+from merlin_images.image.debian_tree import NONROOT
+from merlin_images.image.errors import BaseUnsuitable
+from merlin_images.image.manifest import Manifest, digest_of
+from merlin_images.layers.layer_store import Layer
+from merlin_images.layers.model import MODEL_PREFIX
+from merlin_images.layers.runtime import VENV_PREFIX, Runtime
+from merlin_images.registry.port import OCI_CONFIG, Descriptor
+
+PORT = 8080
+
+_DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+@dataclass(frozen=True)
+class Assembled:
+    """What remains to be pushed once the layers are there."""
+
+    config: bytes
+    config_descriptor: Descriptor
+    manifest: Manifest
+
+
+def assemble(
+    request: BuildRequest, base: Base, layers: Sequence[Layer], *, lock: Lock, runtime: Runtime
+) -> Assembled:
+    """Put ``layers`` on ``base``. The same arguments give the same bytes.
+
+    Raises `BaseUnsuitable` when no container runtime would take so many layers.
+    """
+    if len(base.layers) + len(layers) > MOST_LAYERS:
+        raise BaseUnsuitable(
+            f"On {base.name} the image would have {len(base.layers) + len(layers)} layers; "
+            f"container runtimes take {MOST_LAYERS}.",
+            hint="Choose a base image of fewer layers.",
+        )
+    config = extend_config(
+        base.config,
+        [AddedLayer(layer.diff_id, layer.title) for layer in layers],
+        _run(request, base, lock, runtime),
+        created=request.created,
+    )
+    descriptor = Descriptor(OCI_CONFIG, digest_of(config), len(config))
+    manifest = Manifest(
+        config=descriptor,
+        layers=(
+            *(
+                _described(layer.descriptor, kind="base", title=layer.title)
+                for layer in base.layers
+            ),
+            *(_described(layer.descriptor, kind=layer.kind, title=layer.title) for layer in layers),
+        ),
+        annotations={
+            annotation_keys.CREATED: timestamp(request.created),
+            annotation_keys.TITLE: request.model_name,
+            annotation_keys.VERSION: request.version,
+            annotation_keys.BASE_NAME: base.name,
+            annotation_keys.BASE_DIGEST: base.digest,
+            annotation_keys.LOCK_KEY: lock.key,
+            annotation_keys.LOCK_PLATFORM: lock.target.platform,
+            annotation_keys.MODEL_NAME: request.model_name,
+            annotation_keys.MODEL_TYPE: request.model_type,
+            annotation_keys.RUNTIME_VERSION: runtime.version,
+            annotation_keys.VENV_PYTHON: lock.target.python,
+        },
+    )
+    return Assembled(config, descriptor, manifest)
+
+
+def _run(request: BuildRequest, base: Base, lock: Lock, runtime: Runtime) -> Run:
+    variables = environment(base.config)
+    return Run(
+        entrypoint=[
+            *(f"/{VENV_PREFIX}/bin/python", "-m", "merlin_runtime", "serve"),
+            *("--model-dir", f"/{MODEL_PREFIX}", "--port", str(PORT)),
+        ],
+        environment={
+            "PATH": f"/{VENV_PREFIX}/bin:{variables.get('PATH', _DEFAULT_PATH)}",
+            "VIRTUAL_ENV": f"/{VENV_PREFIX}",
+            "LANG": variables.get("LANG", "C.UTF-8"),
+            # The one folder that is writable for any user in any base.
+            "HOME": "/tmp",  # noqa: S108
+            "CARAML_MODEL_NAME": request.model_name,
+            "CARAML_MODEL_VERSION": request.version,
+            "CARAML_MODEL_FULL_NAME": f"{request.model_name}-{request.version}",
+        },
+        user=f"{NONROOT}:{NONROOT}",
+        working_directory=f"/{MODEL_PREFIX}",
+        port=PORT,
+        labels={
+            **request.labels,
+            annotation_keys.MODEL_NAME: request.model_name,
+            annotation_keys.MODEL_TYPE: request.model_type,
+            annotation_keys.VERSION: request.version,
+            annotation_keys.LOCK_KEY: lock.key,
+            annotation_keys.RUNTIME_VERSION: runtime.version,
+        },
+    )
+
+
+def _described(descriptor: Descriptor, *, kind: str, title: str) -> Descriptor:
+    added = {annotation_keys.LAYER_KIND: kind, annotation_keys.LAYER_TITLE: title}
+    return replace(descriptor, annotations={**descriptor.annotations, **added})

@@ -1,0 +1,337 @@
+"""The native builder: an image is put together from parts that are known by their content.
+
+Nothing is unpacked, run or copied on the way: wheels and model files are streamed into layers, what
+a registry holds already is left there, and nothing of the model is executed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from merlin.artifacts.store import ArtifactStore
+from merlin.progress import Progress
+
+from merlin_images.builders.assembly import assemble
+from merlin_images.builders.port import BuildRequest, BuiltImage, LayerReport
+from merlin_images.builders.push import Blob, Pusher
+from merlin_images.builders.single_flight import SingleFlight
+from merlin_images.environments.download import WheelCache
+from merlin_images.environments.files import read_environment
+from merlin_images.environments.lock import Resolver
+from merlin_images.environments.model import EnvironmentSpec, Lock, Target
+from merlin_images.environments.runtime_requirements import runtime_requirements
+from merlin_images.image import annotation_keys
+from merlin_images.image.base import Base, BaseLayer
+from merlin_images.image.base_images import BaseImages
+from merlin_images.image.config import timestamp
+from merlin_images.image.held_lock import read_held_lock
+from merlin_images.image.locations import OpenRegistry
+from merlin_images.image.manifest import canonical_json, digest_of
+from merlin_images.image.platform import parse_platform
+from merlin_images.image.stored import read_image
+from merlin_images.layers.codecs import codec as layer_codec
+from merlin_images.layers.layer_store import Layer, LayerStore
+from merlin_images.layers.model import ModelFolder, list_model, model_layers
+from merlin_images.layers.runtime import VENV_PREFIX, check_python, read_runtime, runtime_layer
+from merlin_images.layers.wheel import wheel_layers
+from merlin_images.registry.port import BlobWrite, Descriptor, ImageRegistry
+from merlin_images.registry.reference import Reference
+
+_FORMAT = "image/1"
+_THREADS = 8
+_REMEMBERED = 512
+
+
+class NativeBuilder:
+    """Builds and pushes by itself; see `merlin_images.builders.port.ImageBuilder`.
+
+    ``open_registry`` is called once a host. ``cache_dir`` may be shared by processes of one
+    machine; ``lock_store`` shares locks between machines. ``default_base`` is used by requests that
+    name none (see `merlin_images.image.base_images`), ``platform`` is the uv target triple the
+    dependencies are locked for, ``index_url`` a package index instead of PyPI.
+    """
+
+    def __init__(
+        self,
+        open_registry: OpenRegistry,
+        cache_dir: Path,
+        *,
+        default_base: str = "auto",
+        platform: str = "x86_64-manylinux_2_28",
+        index_url: str = "",
+        codec: Literal["zstd", "gzip"] = "zstd",
+        lock_store: ArtifactStore | None = None,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._open_registry = open_registry
+        self._default_base = default_base
+        self._platform = platform
+        self._target = parse_platform(platform)
+        self._index_url = index_url
+        self._codec = layer_codec(codec)
+        self._monotonic = monotonic
+        self._layers = LayerStore(cache_dir / "layers")
+        self._wheels = WheelCache(cache_dir / "wheels")
+        self._resolver = Resolver(cache_dir, index_url=index_url, store=lock_store)
+        self._runtime = read_runtime()
+        self._runtime_requirements = tuple(runtime_requirements())
+        self._bases = BaseImages(cache_dir, self._registry, codec=codec, now=now)
+        self._registries: dict[str, ImageRegistry] = {}
+        self._lock = threading.Lock()
+        self._builds: SingleFlight[BuiltImage] = SingleFlight()
+        self._uploads: SingleFlight[BlobWrite] = SingleFlight()
+        self._reports: dict[str, BuiltImage] = {}
+
+    def find(self, request: BuildRequest) -> Reference | None:
+        """Return the image of identical inputs, with one HEAD."""
+        model = list_model(request.model.store, request.model.folder)
+        return self._find(request, self._content_tag(request, model))
+
+    def build(self, request: BuildRequest, progress: Progress) -> BuiltImage:
+        """Build what is missing and push it; see `ImageBuilder.build`."""
+        started = self._monotonic()
+        model = list_model(request.model.store, request.model.folder)
+        tag = self._content_tag(request, model)
+        key = (request.target.host, request.target.repository, request.target.tag, tag)
+
+        def work() -> BuiltImage:
+            if found := self._find(request, tag):
+                return self._reuse(request, found)
+            return self._build(request, model, tag, progress)
+
+        return replace(self._builds.do(key, work), seconds=self._monotonic() - started)
+
+    def _find(self, request: BuildRequest, tag: str) -> Reference | None:
+        reference = request.target.at_tag(tag)
+        descriptor = self._registry(request.target).resolve(reference)
+        return replace(reference, digest=descriptor.digest) if descriptor else None
+
+    def _reuse(self, request: BuildRequest, found: Reference) -> BuiltImage:
+        registry = self._registry(found)
+        if request.target.tag:
+            named = registry.resolve(request.target.at_tag(request.target.tag))
+            if named is None or named.digest != found.digest:
+                # Another build moved the tag, or this one was killed before it wrote it.
+                descriptor, body = registry.read_manifest(found)
+                registry.write_manifest(
+                    request.target.at_tag(request.target.tag), descriptor.media_type, body
+                )
+        built = self._reports.get(found.digest) or self._remember(_read_report(registry, found))
+        layers = tuple(replace(layer, made=False, action="present") for layer in built.layers)
+        return replace(built, reference=found, layers=layers, reused=True)
+
+    def _build(
+        self, request: BuildRequest, model: ModelFolder, tag: str, progress: Progress
+    ) -> BuiltImage:
+        spec = read_environment(
+            model.store, model.folder, model_type=request.model_type, python=request.python
+        )
+        check_python(self._runtime, spec.python)
+        pusher = Pusher(
+            self._registry(request.target),
+            request.target,
+            known=self._layers,
+            flights=self._uploads,
+            progress=progress,
+        )
+        with _Threads() as threads:
+            choosing = threads.submit(
+                self._bases.choose,
+                request.base or self._default_base,
+                python=spec.python,
+                platform=self._target,
+                progress=progress,
+            )
+            installing = threads.submit(self._dependencies, spec, progress)
+            copying = threads.submit(
+                model_layers, model, self._layers, codec=self._codec, progress=progress
+            )
+            pushes = _Pushes(threads, pusher)
+            base = choosing.result()
+            pushes.start(_base_blob(layer, base, request.target) for layer in base.layers)
+            lock, dependencies = installing.result()
+            pushes.start(self._blob(layer) for layer, _ in dependencies)
+            runtime = self._runtime_layer(base, lock)
+            layers = [*dependencies, runtime, *copying.result()]
+            pushes.start(self._blob(layer) for layer, _ in layers)
+            image = assemble(
+                request, base, [layer for layer, _ in layers], lock=lock, runtime=self._runtime
+            )
+            pushes.start([Blob(image.config_descriptor, "the config", lambda: [image.config])])
+            actions = pushes.wait()
+        body = image.manifest.to_bytes()
+        # The content tag last: it says that all else is done.
+        for name in dict.fromkeys((request.target.tag or tag, tag)):
+            pusher.manifest(name, body, pushes.blobs)
+        return self._remember(
+            BuiltImage(
+                reference=replace(request.target, tag=tag, digest=digest_of(body)),
+                layers=_report(base, layers, actions),
+                lock_key=lock.key,
+                lock_text=lock.text,
+                python=spec.python,
+                seconds=0,
+                reused=False,
+                notes=(*spec.notes, *base.notes),
+            )
+        )
+
+    def _dependencies(
+        self, spec: EnvironmentSpec, progress: Progress
+    ) -> tuple[Lock, list[tuple[Layer, bool]]]:
+        lock = self._resolver.lock(
+            spec,
+            Target(self._platform, spec.python),
+            runtime_requirements=self._runtime_requirements,
+            progress=progress,
+        )
+        layers = wheel_layers(
+            lock,
+            self._wheels,
+            self._layers,
+            prefix=VENV_PREFIX,
+            codec=self._codec,
+            progress=progress,
+        )
+        return lock, layers
+
+    def _runtime_layer(self, base: Base, lock: Lock) -> tuple[Layer, bool]:
+        return runtime_layer(
+            self._runtime,
+            self._layers,
+            python=lock.target.python,
+            base_python=base.python_path,
+            lock_key=lock.key,
+            lock_text=lock.text,
+            codec=self._codec,
+        )
+
+    def _blob(self, layer: Layer) -> Blob:
+        return Blob(layer.descriptor, layer.title, partial(self._layers.open, layer))
+
+    def _content_tag(self, request: BuildRequest, model: ModelFolder) -> str:
+        """A tag that two requests share exactly if they ask for the same image of this builder.
+
+        What is behind a base image's name may change from day to day; that alone is no reason to
+        build a version anew.
+        """
+        inputs = {
+            "format": _FORMAT,
+            "model": model.key,
+            "model_type": request.model_type,
+            "model_name": request.model_name,
+            "version": request.version,
+            "python": request.python,
+            "created": timestamp(request.created),
+            "base": request.base or self._default_base,
+            "labels": dict(request.labels),
+            "platform": self._platform,
+            "index": self._index_url,
+            "codec": self._codec.name,
+            "runtime": self._runtime.key,
+        }
+        digest = hashlib.sha256(canonical_json(inputs)).hexdigest()
+        return f"{_tag_text(request.version)}-{digest[:12]}"
+
+    def _registry(self, reference: Reference) -> ImageRegistry:
+        with self._lock:
+            if reference.host not in self._registries:
+                self._registries[reference.host] = self._open_registry(reference)
+            return self._registries[reference.host]
+
+    def _remember(self, built: BuiltImage) -> BuiltImage:
+        """What a digest names never changes, so its report may be told again."""
+        with self._lock:
+            if len(self._reports) >= _REMEMBERED:
+                del self._reports[next(iter(self._reports))]
+            self._reports[built.reference.digest] = built
+        return built
+
+
+class _Threads(ThreadPoolExecutor):
+    """Threads of one build; when the build fails, what has not begun does not begin."""
+
+    def __init__(self) -> None:
+        super().__init__(_THREADS, "build")
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        self.shutdown(cancel_futures=kind is not None)
+
+
+class _Pushes:
+    """Blobs on their way, each once."""
+
+    def __init__(self, threads: _Threads, pusher: Pusher) -> None:
+        self._threads = threads
+        self._pusher = pusher
+        self._outcomes: dict[str, Future[BlobWrite]] = {}
+        self.blobs: dict[str, Blob] = {}
+
+    def start(self, blobs: Iterable[Blob]) -> None:
+        for blob in blobs:
+            digest = blob.descriptor.digest
+            if digest not in self.blobs:
+                self.blobs[digest] = blob
+                self._outcomes[digest] = self._threads.submit(self._pusher.blob, blob)
+
+    def wait(self) -> dict[str, BlobWrite]:
+        return {digest: outcome.result() for digest, outcome in self._outcomes.items()}
+
+
+def _base_blob(layer: BaseLayer, base: Base, target: Reference) -> Blob:
+    home = base.repository if base.host == target.host else ""
+    return Blob(layer.descriptor, f"base layer {layer.title}", layer.open, home)
+
+
+def _report(
+    base: Base, layers: Sequence[tuple[Layer, bool]], actions: Mapping[str, BlobWrite]
+) -> tuple[LayerReport, ...]:
+    def line(kind: str, title: str, descriptor: Descriptor, *, made: bool) -> LayerReport:
+        action = actions[descriptor.digest].value
+        return LayerReport(kind, title, descriptor.digest, descriptor.size, made, action)
+
+    return (
+        *(line("base", layer.title, layer.descriptor, made=False) for layer in base.layers),
+        *(line(layer.kind, layer.title, layer.descriptor, made=made) for layer, made in layers),
+    )
+
+
+def _read_report(registry: ImageRegistry, found: Reference) -> BuiltImage:
+    """Tell from the image itself how it was built."""
+    image = read_image(registry, found)
+    told = image.manifest.annotations
+    return BuiltImage(
+        reference=found,
+        layers=tuple(
+            LayerReport(
+                kind=layer.annotations.get(annotation_keys.LAYER_KIND, ""),
+                title=layer.annotations.get(annotation_keys.LAYER_TITLE, ""),
+                digest=layer.digest,
+                size=layer.size,
+                made=False,
+                action="present",
+            )
+            for layer in image.manifest.layers
+        ),
+        lock_key=told.get(annotation_keys.LOCK_KEY, ""),
+        lock_text=read_held_lock(registry, image),
+        python=told.get(annotation_keys.VENV_PYTHON, ""),
+        seconds=0,
+        reused=True,
+    )
+
+
+def _tag_text(version: str) -> str:
+    """A version as the beginning of a tag, whatever it holds."""
+    return re.sub(r"[^A-Za-z0-9._-]", "-", version).lstrip(".-")[:64] or "version"

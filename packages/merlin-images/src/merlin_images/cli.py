@@ -1,0 +1,280 @@
+"""``merlin image``: build, inspect and validate images, with no server at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import App, Group, Parameter
+from merlin.artifacts.local import LocalStore
+from merlin.output.human import human_duration, human_size, table
+from merlin.output.streams import open_progress
+from merlin.progress import Progress
+
+from merlin_images.builders.native import NativeBuilder
+from merlin_images.builders.port import BuildRequest, BuiltImage, ModelSource
+from merlin_images.image.errors import InvalidImage
+from merlin_images.image.held_lock import read_held_lock
+from merlin_images.image.inspect import describe_image
+from merlin_images.image.locations import LAYOUT, locate
+from merlin_images.image.stored import read_image
+from merlin_images.image.validate import check_image
+from merlin_images.layers.model import NoModel
+from merlin_images.registry.open import open_registry
+from merlin_images.registry.port import ImageRegistry
+from merlin_images.registry.reference import Reference
+
+app = App(
+    name="image", help="Build, inspect and validate images of models.", help_format="plaintext"
+)
+
+_COMMON = Group("Common options", sort_key=10)
+
+
+@Parameter(name="*", group=_COMMON)
+@dataclass(frozen=True, kw_only=True)
+class Common:
+    """Options of every command."""
+
+    insecure: Annotated[bool, Parameter(negative=())] = False
+    "Speak plain HTTP to the registry; this machine's own registries are spoken to so anyway."
+
+    output: Literal["text", "json"] = "text"
+    "json: one JSON document on stdout; progress and errors are JSON lines on stderr."
+
+    verbose: Annotated[bool, Parameter(negative=())] = False
+    "Show the Python traceback of an error."
+
+    def progress(self) -> AbstractContextManager[Progress]:
+        """Report on stderr."""
+        return open_progress(sys.stderr, as_json=self.output == "json")
+
+    def tell(self, text: str, document: Any) -> None:
+        """Write the result to stdout, in the form that was asked for."""
+        if self.output == "json":
+            text = json.dumps(document, indent=2, ensure_ascii=False)
+        sys.stdout.write(f"{text}\n")
+
+    def open(self, reference: Reference) -> ImageRegistry:
+        """Open the registry of a reference, with the credentials this user is signed in with."""
+        return open_registry(reference, insecure=self.insecure)
+
+
+_DEFAULTS = Common()
+
+
+@app.command
+def build(
+    model: Path,
+    /,
+    *,
+    to: str,
+    model_type: str = "pyfunc",
+    name: str = "",
+    version: str = "1",
+    python: str = f"{sys.version_info.major}.{sys.version_info.minor}",
+    base: str = "auto",
+    platform: str = "x86_64-manylinux_2_28",
+    index_url: str = "",
+    codec: Literal["zstd", "gzip"] = "zstd",
+    created: datetime | None = None,
+    cache: Path | None = None,
+    common: Common = _DEFAULTS,
+) -> None:
+    """Build the image of a model folder and push it.
+
+    The last line on stdout is the image's digest. Building again what has not changed asks the
+    registry once and answers.
+
+    Examples:
+
+      merlin image build ./model --to localhost:5000/demo/cancer:1 --model-type sklearn
+      merlin image build ./model --to layout:./images:1
+      merlin image build ./model --to registry.example.com/ml/fraud --base python:3.12-slim
+
+    Parameters
+    ----------
+    model
+        The folder that was logged: model.joblib, or a Python function with its conda.yaml.
+    to
+        HOST/NAME[:TAG] of a registry, or layout:DIR[:TAG] for a folder.
+    model_type
+        pyfunc, sklearn, or another of Merlin's types.
+    name
+        Name the image's server answers to, together with the version; by default the last part of
+        the image's name.
+    version
+        Version of the model.
+    python
+        Python of the model, where its environment file names none.
+    base
+        Base image: a reference, layout:DIR, debian: (made from this machine's package sources), or
+        auto.
+    platform
+        What dependencies are locked for, as uv names it.
+    index_url
+        Package index instead of PyPI.
+    codec
+        gzip for registries and nodes that do not know zstd.
+    created
+        Time to put into the image; by default SOURCE_DATE_EPOCH, else that of the newest file.
+    cache
+        Where layers, wheels and base images are kept; by default merlin in the user's cache folder.
+    """
+    began = time.monotonic()
+    if not model.is_dir():
+        raise NoModel(f"There is no folder {model}.", hint="Give the folder that was logged.")
+    store = LocalStore(model)
+    registry, target = locate(to, common.open, default_tag="")
+    builder = NativeBuilder(
+        lambda reference: registry if reference.host == target.host else common.open(reference),
+        cache or _default_cache(),
+        default_base=base,
+        platform=platform,
+        index_url=index_url,
+        codec=codec,
+    )
+    request = BuildRequest(
+        model=ModelSource(store, ""),
+        target=target,
+        model_type=model_type,
+        model_name=name or _default_name(to, target),
+        version=version,
+        python=python,
+        created=_created(created, store),
+    )
+    with common.progress() as progress:
+        built = replace(builder.build(request, progress), seconds=time.monotonic() - began)
+    common.tell(_told(built), {**built.to_dict(), "image": _shown(to, built.reference)})
+
+
+@app.command
+def inspect(image: str, /, *, lock: bool = False, common: Common = _DEFAULTS) -> None:
+    """Show what an image holds: layers, base, lock, model.
+
+    Examples:
+
+      merlin image inspect localhost:5000/demo/cancer:1
+      merlin image inspect layout:./images:1 --output json
+      merlin image inspect registry.example.com/ml/fraud:7 --lock
+
+    Parameters
+    ----------
+    image
+        HOST/NAME[:TAG][@DIGEST], or layout:DIR[:TAG].
+    lock
+        Show the pylock.toml that the image was made from.
+    """
+    registry, reference = locate(image, common.open)
+    stored = read_image(registry, reference)
+    document = {**describe_image(stored), "image": _shown(image, reference)}
+    if lock:
+        text = read_held_lock(registry, stored)
+        common.tell(text.rstrip("\n"), {**document, "lock": {**document["lock"], "text": text}})
+        return
+    common.tell(_described(document), document)
+
+
+@app.command
+def validate(image: str, /, *, common: Common = _DEFAULTS) -> None:
+    """Check an image: every digest, size and diff_id is computed anew.
+
+    Examples:
+
+      merlin image validate localhost:5000/demo/cancer:1
+      merlin image validate layout:./images:1 --output json
+
+    Parameters
+    ----------
+    image
+        HOST/NAME[:TAG][@DIGEST], or layout:DIR[:TAG].
+    """
+    registry, reference = locate(image, common.open)
+    with common.progress() as progress:
+        found = check_image(registry, reference, progress)
+    document = {**found.to_dict(), "image": _shown(image, reference)}
+    if found.problems:
+        common.tell("\n".join(found.problems), document)
+        raise InvalidImage(f"{image} is not valid: {len(found.problems)} problems.")
+    size = human_size(found.size)
+    common.tell(f"Valid: {found.layers} layers, {size}.\n{found.digest}", document)
+
+
+def _told(built: BuiltImage) -> str:
+    rows = [
+        (
+            layer.kind,
+            human_size(layer.size),
+            f"{'made' if layer.made else 'reused'}, {layer.action}",
+            layer.title,
+        )
+        for layer in built.layers
+    ]
+    outcome = "Nothing changed" if built.reused else "Built"
+    return "\n".join(
+        [
+            table(("LAYER", "SIZE", "WHAT WAS DONE", "WHAT IT HOLDS"), rows),
+            *(f"Note: {note}" for note in built.notes),
+            f"{outcome} in {human_duration(built.seconds)}.",
+            built.reference.digest,
+        ]
+    )
+
+
+def _described(document: Mapping[str, Any]) -> str:
+    model, base, lock = document["model"], document["base"], document["lock"]
+    facts = [
+        ("image", document["image"]),
+        ("digest", document["digest"]),
+        ("created", document["created"]),
+        ("model", " ".join(filter(None, (model["name"], model["version"], model["type"])))),
+        ("base", f"{base['name']} {base['digest'][:19]}".strip()),
+        ("python", document["python"]),
+        ("runtime", document["runtime"]),
+        ("lock", f"{lock['key'][:12]} for {lock['platform']}" if lock["key"] else ""),
+        ("platform", document["platform"]),
+        ("user", document["user"]),
+        ("runs", " ".join(document["entrypoint"])),
+        ("size", human_size(document["size"])),
+    ]
+    rows = [
+        (layer["kind"], human_size(layer["size"]), layer["digest"][7:19], layer["title"])
+        for layer in document["layers"]
+    ]
+    lines = [f"{name:<9}{value}" for name, value in facts if value]
+    return "\n".join([*lines, "", table(("LAYER", "SIZE", "DIGEST", "WHAT IT HOLDS"), rows)])
+
+
+def _created(stated: datetime | None, store: LocalStore) -> datetime:
+    """The time to put into the image: not now, or no two builds would be equal."""
+    if stated is not None:
+        return stated
+    if epoch := os.environ.get("SOURCE_DATE_EPOCH"):
+        return datetime.fromtimestamp(int(epoch), UTC)
+    return max((info.modified for info in store.list()), default=datetime.fromtimestamp(0, UTC))
+
+
+def _default_name(to: str, target: Reference) -> str:
+    if to.startswith(LAYOUT):
+        return "model"
+    return target.repository.rpartition("/")[2]
+
+
+def _default_cache() -> Path:
+    folder = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(folder) / "merlin"
+
+
+def _shown(asked: str, reference: Reference) -> str:
+    """A folder's reference means nothing to people; they get back what they wrote."""
+    if not asked.startswith(LAYOUT):
+        return str(reference)
+    return f"{asked.partition('@')[0]}@{reference.digest}" if reference.digest else asked

@@ -1,0 +1,203 @@
+"""Locks from the real PyPI, as a builder makes them."""
+
+from __future__ import annotations
+
+import multiprocessing
+import tomllib
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from merlin.artifacts.local import LocalStore
+from merlin.errors import MerlinError
+from merlin.progress import Silent
+from merlin_images.environments.errors import (
+    EnvironmentInvalid,
+    IndexUnreachable,
+    LockFailed,
+    RequirementHashMismatch,
+    RequirementHasNoWheel,
+    RequirementNotFound,
+    RequirementsConflict,
+)
+from merlin_images.environments.lock import STORED_LOCK, Resolver
+from merlin_images.environments.model import EnvironmentSpec, Lock, Target
+from merlin_images.environments.runtime_requirements import runtime_requirements
+
+TARGET = Target("x86_64-manylinux_2_28", "3.11")
+JUNE = datetime(2026, 6, 1, tzinfo=UTC)
+
+
+def lock(
+    resolver: Resolver,
+    *requirements: str,
+    runtime: tuple[str, ...] = (),
+    target: Target = TARGET,
+    constraints: tuple[str, ...] = (),
+    exclude_newer: datetime | None = JUNE,
+) -> Lock:
+    return resolver.lock(
+        EnvironmentSpec(target.python, requirements, constraints),
+        target,
+        runtime_requirements=runtime,
+        exclude_newer=exclude_newer,
+        progress=Silent(),
+    )
+
+
+class Recorded(Silent):
+    def __init__(self) -> None:
+        self.details: list[str] = []
+
+    def finish(self, step: str, detail: str = "", *, failed: bool = False) -> None:
+        self.details.append(detail)
+
+
+def test_scikit_learn_and_the_runtime(tmp_path: Path) -> None:
+    made = lock(
+        Resolver(tmp_path),
+        "mlflow-skinny",
+        "scikit-learn==1.7.2",
+        runtime=tuple(runtime_requirements()),
+        constraints=("numpy<2.3",),
+    )
+    by_name = {wheel.name: wheel for wheel in made.wheels}
+    assert by_name["scikit-learn"].version == "1.7.2"
+    assert by_name["numpy"].version.startswith("2.2.")
+    assert {"starlette", "uvicorn", "uvloop", "orjson"} <= set(by_name)
+    assert "cp311" in by_name["numpy"].filename
+    assert list(by_name) == sorted(by_name)
+    assert tomllib.loads(made.text)["lock-version"] == "1.0"
+
+
+def test_a_lock_is_made_once_and_kept(tmp_path: Path) -> None:
+    progress = Recorded()
+    spec, resolver = EnvironmentSpec("3.11", ("six==1.17.0",)), Resolver(tmp_path)
+
+    def once(_: int) -> Lock:
+        return resolver.lock(spec, TARGET, runtime_requirements=(), progress=progress)
+
+    with ThreadPoolExecutor(4) as pool:
+        locks = list(pool.map(once, range(4)))
+    assert len(set(locks)) == 1
+    assert sorted(detail.rpartition(", ")[2] for detail in progress.details) == [
+        *["known"] * 3,
+        "resolved",
+    ]
+    offline = Resolver(tmp_path, index_url="")
+    assert lock(offline, "six==1.17.0", exclude_newer=None) == locks[0]
+
+
+def test_the_key_is_made_of_every_input(tmp_path: Path) -> None:
+    resolver = Resolver(tmp_path)
+    same = lock(resolver, "six", "idna", runtime=("h11",))
+    assert lock(resolver, "idna", "six", runtime=("h11",)).key == same.key
+    others = [
+        lock(resolver, "six", "idna", "h11"),
+        lock(resolver, "six", "idna"),
+        lock(resolver, "six", "idna", runtime=("h11",), constraints=("six<99",)),
+        lock(resolver, "six", "idna", runtime=("h11",), exclude_newer=None),
+        lock(resolver, "six", "idna", runtime=("h11",), target=Target(TARGET.platform, "3.12")),
+        lock(
+            Resolver(tmp_path, index_url="https://pypi.org/simple"), "six", "idna", runtime=("h11",)
+        ),
+    ]
+    assert len({same.key, *(other.key for other in others)}) == 7
+
+
+def lock_in_process(root: Path, number: int, results: multiprocessing.SimpleQueue[str]) -> None:
+    resolver = Resolver(root / f"cache{number}", store=LocalStore(root / "store"))
+    results.put(lock(resolver, "six").text)
+
+
+def test_builders_share_the_first_ones_lock(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    results: multiprocessing.SimpleQueue[str] = context.SimpleQueue()
+    builders = [
+        context.Process(target=lock_in_process, args=(tmp_path, number, results))
+        for number in range(2)
+    ]
+    for builder in builders:
+        builder.start()
+    texts = {results.get() for _ in builders}
+    for builder in builders:
+        builder.join(30)
+    (stored,) = LocalStore(tmp_path / "store").list("merlin/model_dependencies")
+    assert stored.key.endswith("/pylock.toml")
+    assert len(texts) == 1
+
+
+def test_a_stored_lock_is_believed_before_the_index(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path / "store")
+    first = lock(Resolver(tmp_path / "a", store=store), "six")
+    key = STORED_LOCK.format(key=first.key)
+    marked = first.text + "# stored by another builder\n"
+    store.write(key, [marked.encode()])
+    assert lock(Resolver(tmp_path / "b", store=store), "six").text == marked
+
+
+@pytest.mark.parametrize(
+    ("requirements", "error", "words"),
+    [
+        (("no-such-package-of-merlin-xyz",), RequirementNotFound, "no-such-package-of-merlin-xyz"),
+        (("six==99",), RequirementNotFound, "six==99"),
+        (("numpy>=99",), RequirementNotFound, "numpy>=99"),
+        (("pyspark==3.5.0",), RequirementHasNoWheel, "pyspark"),
+        (("scikit-learn==0.24.2",), RequirementHasNoWheel, "Python 3.11"),
+        (("starlette==0.30", "fastapi==0.120"), RequirementsConflict, "fastapi==0.120.0 depends"),
+        (("pydantic==1.10.2", "fastapi>=0.130"), RequirementsConflict, "pydantic==1.10.2"),
+    ],
+)
+def test_what_cannot_be_locked_is_named(
+    tmp_path: Path, requirements: tuple[str, ...], error: type[MerlinError], words: str
+) -> None:
+    with pytest.raises(error) as caught:
+        lock(Resolver(tmp_path), *requirements)
+    assert words in caught.value.message
+    assert caught.value.hint
+    assert not list(tmp_path.rglob("*.toml"))
+
+
+def test_a_conflict_with_the_runtime_says_so(tmp_path: Path) -> None:
+    with pytest.raises(RequirementsConflict) as caught:
+        lock(Resolver(tmp_path), "starlette==0.30", runtime=("starlette>=0.37",))
+    assert "Merlin's model server needs starlette>=0.37" in caught.value.hint
+
+
+def test_a_known_wrong_name_is_put_right(tmp_path: Path) -> None:
+    with pytest.raises(RequirementHasNoWheel) as caught:
+        lock(Resolver(tmp_path), "sklearn==0.0.post1")
+    assert caught.value.hint == "Write scikit-learn instead."
+
+
+def test_an_index_out_of_reach(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UV_HTTP_RETRIES", "0")
+    with pytest.raises(IndexUnreachable, match=r"127\.0\.0\.1 cannot be reached"):
+        lock(Resolver(tmp_path, index_url="http://127.0.0.1:9/simple"), "six")
+
+
+def test_an_index_address_holds_no_credentials(tmp_path: Path) -> None:
+    with pytest.raises(EnvironmentInvalid, match=r"index index\.example has credentials") as caught:
+        Resolver(tmp_path, index_url="https://me:secret@index.example/simple")
+    assert "secret" not in str(caught.value)
+
+
+def test_hashes_are_held_to(tmp_path: Path) -> None:
+    resolver = Resolver(tmp_path)
+    (wheel,) = lock(resolver, "six==1.17.0").wheels
+    assert lock(resolver, f"six==1.17.0 --hash=sha256:{wheel.sha256}").wheels == (wheel,)
+    with pytest.raises(RequirementHashMismatch, match=wheel.filename):
+        lock(resolver, f"six==1.17.0 --hash=sha256:{'0' * 64}")
+
+
+def test_a_wheel_by_address_gets_its_size(tmp_path: Path) -> None:
+    resolver = Resolver(tmp_path)
+    (wheel,) = lock(resolver, "six==1.17.0").wheels
+    (named,) = lock(resolver, f"six @ {wheel.url}").wheels
+    assert named == wheel
+
+
+def test_without_uv(tmp_path: Path) -> None:
+    with pytest.raises(LockFailed, match="uv cannot be run"):
+        lock(Resolver(tmp_path, uv=tmp_path / "nowhere"), "six")

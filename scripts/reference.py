@@ -1,0 +1,116 @@
+"""Write the reference pages from the code: `python -m scripts.reference`.
+
+`docs/errors.md` lists every error code, `docs/configuration.md` every setting. A test compares
+them with what this would write, so neither can fall behind.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import get_args
+
+import merlin
+import merlin_images
+import merlin_server
+from merlin.cli.exit_codes import EXIT_CODES
+from merlin.errors import MerlinError
+from merlin_server.http_errors import HTTP_STATUS
+from merlin_server.settings import Settings
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+
+
+def pages() -> dict[str, str]:
+    """The pages by file name."""
+    return {"errors.md": errors_page(), "configuration.md": configuration_page()}
+
+
+def errors_page() -> str:
+    """One row an error code, sorted by code."""
+    rows = {error.code: error for error in sorted(_errors(), key=lambda error: error.__qualname__)}
+    lines = [
+        "# Error codes",
+        "",
+        "Every error has one JSON shape: `error` (the sentence), `code` (below; it never changes),",
+        "`hint` (what to do next) and data naming the culprit. The command line prints the same",
+        "and exits with the code of the last column.",
+        "",
+        "| code | HTTP | exit | what it means | what to do next |",
+        "|---|---|---|---|---|",
+    ]
+    for code, error in sorted(rows.items()):
+        meaning = " ".join((error.__doc__ or "").split("\n\n")[0].split())
+        lines.append(
+            f"| `{code}` | {HTTP_STATUS[error.kind]} | {EXIT_CODES[error.kind]} | {meaning} "
+            f"| {error.hint} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def configuration_page() -> str:
+    """One row a setting, with its environment variable and default."""
+    lines = [
+        "# Configuration",
+        "",
+        "Settings come from YAML files (`merlin up --config a.yaml --config b.yaml`, last wins)",
+        "and from environment variables, which win over files. All are optional.",
+        "",
+        "| setting | environment variable | default | meaning |",
+        "|---|---|---|---|",
+    ]
+    for path, field in _settings(Settings, ()):
+        variable = "MERLIN_" + "__".join(path).upper()
+        lines.append(
+            f"| `{'.'.join(path)}` | `{variable}` | {_default(field)} | {field.description} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _errors() -> Iterator[type[MerlinError]]:
+    for package in (merlin, merlin_images, merlin_server):
+        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            # Contract suites need pytest, migrations an alembic context.
+            if not {"contract", "migrations", "__main__"} & set(module.name.split(".")):
+                importlib.import_module(module.name)
+    waiting: list[type[MerlinError]] = [MerlinError]
+    while waiting:
+        error = waiting.pop()
+        waiting += error.__subclasses__()
+        if "code" in vars(error) and error.__module__.startswith("merlin"):
+            yield error
+
+
+def _settings(
+    model: type[BaseModel], path: tuple[str, ...]
+) -> Iterator[tuple[tuple[str, ...], FieldInfo]]:
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from _settings(field.annotation, (*path, name))
+            continue
+        yield (*path, name), field
+        for argument in get_args(field.annotation):
+            if isinstance(argument, type) and issubclass(argument, BaseModel):
+                yield from _settings(argument, (*path, f"{name}[]"))
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    value = field.get_default(call_default_factory=True)
+    if isinstance(value, list) and value and isinstance(value[0], BaseModel):
+        return "one, as below"
+    return f"`{value}`" if value not in ("", None) else "empty"
+
+
+def main() -> None:
+    for name, text in pages().items():
+        (DOCS / name).write_text(text)
+
+
+if __name__ == "__main__":
+    main()
