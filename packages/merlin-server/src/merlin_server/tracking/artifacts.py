@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from urllib.parse import unquote
@@ -27,8 +28,8 @@ _OWNED = re.compile(
     r"(?:(?P<run>[0-9a-f]{32})|models/(?P<model>m-[0-9a-f]{32}))/artifacts)(?:/(?P<rest>.*))?",
     re.DOTALL,
 )
-_LONGEST_SEGMENT = 200
-_LONGEST_PATH = 900
+_UNSAFE = re.compile(r"[/\\\x00-\x1f\x7f]")
+_LONGEST_SEGMENT = 255
 _DELETE_AT_ONCE = 1000
 
 
@@ -58,11 +59,10 @@ def checked_path(path: str) -> str:
 
     Raises `InvalidTrackingRequest`.
     """
-    segments = path.split("/")
-    if len(path.encode()) > _LONGEST_PATH or not all(map(_is_plain, segments)):
+    if not all(map(_is_plain, path.split("/"))):
         raise InvalidTrackingRequest(
             f"Invalid path '{path[:200]}'.",
-            hint="Use a relative path of short segments without '..', '\\' or control characters.",
+            hint="Use a relative path without empty segments, '..', '\\' or control characters.",
         )
     return path
 
@@ -82,13 +82,16 @@ class Artifacts:
         self._database = database
         self._store = store
 
-    def open(self, path: str) -> tuple[ObjectInfo, Iterator[bytes]]:
-        """Describe a file and stream it. Raises `TrackingNotFound`."""
+    def describe(self, path: str) -> ObjectInfo:
+        """Describe a file. Raises `TrackingNotFound`."""
         key = self._owned(path)
-        try:
-            return self._store.head(key), self._store.read(key)
-        except ArtifactNotFound:
-            raise TrackingNotFound(f"There is no artifact '{path}'.") from None
+        with _missing_named(path):
+            return self._store.head(key)
+
+    def read(self, file: ObjectInfo, *, offset: int, length: int) -> Iterator[bytes]:
+        """Stream a part of a file that `describe` described."""
+        with _missing_named(file.key):
+            return self._store.read(file.key, offset=offset, length=length)
 
     def write(self, path: str, source: Iterable[bytes]) -> None:
         """Store a file whole or not at all. Its owner must be active, also when it is done."""
@@ -157,18 +160,16 @@ class Artifacts:
         return stage
 
 
+@contextmanager
+def _missing_named(path: str) -> Iterator[None]:
+    try:
+        yield
+    except ArtifactNotFound:
+        raise TrackingNotFound(f"There is no artifact '{path}'.") from None
+
+
 def _is_plain(segment: str) -> bool:
-    if not segment or len(segment.encode()) > _LONGEST_SEGMENT:
+    if segment in ("", ".", "..") or len(segment) > _LONGEST_SEGMENT or _UNSAFE.search(segment):
         return False
     decoded = unquote(segment)
-    while decoded != segment:
-        if "/" in decoded or not _is_safe(segment):
-            return False
-        segment, decoded = decoded, unquote(decoded)
-    return _is_safe(segment)
-
-
-def _is_safe(segment: str) -> bool:
-    return segment not in (".", "..") and not any(
-        char == "\\" or ord(char) < 32 or ord(char) == 127 for char in segment
-    )
+    return decoded == segment or _is_plain(decoded)

@@ -43,7 +43,9 @@ _SEARCHABLE = Searchable(
         "last_updated_timestamp": LoggedModelRow.last_updated_timestamp,
     },
     children={
-        "metrics": Children(MetricRow.model_id, MetricRow.key, MetricRow.value, MetricRow.is_nan),
+        "metrics": Children(
+            MetricRow.model_id, MetricRow.key, MetricRow.value, MetricRow.is_nan.is_(False)
+        ),
         "params": Children(
             LoggedModelParamRow.model_id, LoggedModelParamRow.key, LoggedModelParamRow.value
         ),

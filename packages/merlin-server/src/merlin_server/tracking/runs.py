@@ -56,7 +56,7 @@ _SEARCHABLE = Searchable(
             LatestMetricRow.run_id,
             LatestMetricRow.key,
             LatestMetricRow.value,
-            LatestMetricRow.is_nan,
+            LatestMetricRow.is_nan.is_(False),
         ),
         "params": Children(ParamRow.run_id, ParamRow.key, ParamRow.value),
         "tags": Children(RunTagRow.run_id, RunTagRow.key, RunTagRow.value),

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Float, and_, exists, func, literal, not_, select
+from sqlalchemy import ColumnElement, Float, and_, exists, func, literal, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from merlin_server.tracking.errors import InvalidTrackingRequest
@@ -23,13 +23,13 @@ _TEXT = ("=", "!=", "LIKE", "ILIKE", "IN", "NOT IN", *_PRESENCE)
 class Children:
     """Rows that hang on the searched one: ``owner`` refers to it, ``key`` names the child.
 
-    Rows where ``excluded`` holds have no comparable value, as a metric that is NaN.
+    Only where ``comparable`` holds has a row a value to compare: a metric may be NaN.
     """
 
     owner: InstrumentedAttribute[Any]
     key: InstrumentedAttribute[str]
     value: InstrumentedAttribute[Any]
-    excluded: InstrumentedAttribute[bool] | None = None
+    comparable: ColumnElement[bool] | None = None
 
     def of(self, searchable: Searchable, key: str) -> ColumnElement[bool]:
         """Hold for the searched row's children of this name."""
@@ -76,8 +76,8 @@ def _condition(
     there = exists().where(children.of(searchable, field.key))
     if comparison.operator in _PRESENCE:
         return ~there if comparison.operator == "IS NULL" else there
-    if children.excluded is not None:
-        there = there.where(not_(children.excluded))
+    if children.comparable is not None:
+        there = there.where(children.comparable)
     return there.where(_compare(children.value, comparison, sqlite=sqlite))
 
 
@@ -130,8 +130,8 @@ def _orderable(searchable: Searchable, field: Field) -> ColumnElement[Any]:
     children = _children(searchable, field)
     # Several rows a key are possible only for logged models, measured on many data sets.
     value = select(func.max(children.value)).where(children.of(searchable, field.key))
-    if children.excluded is not None:
-        value = value.where(not_(children.excluded))
+    if children.comparable is not None:
+        value = value.where(children.comparable)
     return value.correlate(searchable.id.parent).scalar_subquery()
 
 
