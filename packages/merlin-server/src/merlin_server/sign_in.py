@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import import_module
 
 from merlin_server.auth.policy import Policy, host_name, is_loopback
 from merlin_server.auth.tokens import TokenFile
@@ -21,16 +21,21 @@ class SignIn:
     sentence: str
 
 
-def prepare_sign_in(settings: Settings, folder: DataFolder, url: str) -> SignIn:
-    """Choose the policy, make the token at the first start, and save the CLI's profile."""
+def prepare_sign_in(
+    settings: Settings,
+    folder: DataFolder,
+    url: str,
+    save_profile: Callable[[str, str | None], object],
+) -> SignIn:
+    """Choose the policy and make the token at the first start. ``save_profile`` is told the
+    address and, that one time, the token."""
     local = is_loopback(settings.host)
     mode = settings.auth.mode
     if mode == "auto":
         mode = "open" if local else "token"
     hosts = {settings.host, host_name(url.partition("://")[2]), *_LOOPBACK_NAMES}
     if mode == "open":
-        profile = import_module("merlin.cli.profile")
-        profile.save(url, None)
+        save_profile(url, None)
         who = "everyone on this machine may call" if local else "anyone who reaches it may call"
         return SignIn(Policy(hosts if local else (), None), f"{who}; the CLI uses this address.")
     token_file = TokenFile(folder.token)
@@ -40,5 +45,5 @@ def prepare_sign_in(settings: Settings, folder: DataFolder, url: str) -> SignIn:
     )
     if token is None:
         return SignIn(policy, "with the token saved at the first start (CLI profile).")
-    import_module("merlin.cli.profile").save(url, token)
+    save_profile(url, token)
     return SignIn(policy, "a token was made and saved in the CLI profile.")

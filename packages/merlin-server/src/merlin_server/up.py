@@ -9,10 +9,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from merlin.cli.profile import save as save_profile
+
 from merlin_server import server_log
 from merlin_server.app import create_app
 from merlin_server.data_folder import DataFolder
-from merlin_server.services import open_services
+from merlin_server.opening import open_services
 from merlin_server.serving import listen, serve
 from merlin_server.settings import Settings
 from merlin_server.settings_loading import load_settings
@@ -33,7 +35,7 @@ def run_up(
         url = _public_url(settings, listener)
         folder.announce(url)
         server_log.configure(folder.log, verbose=verbose)
-        sign_in = prepare_sign_in(settings, folder, url)
+        sign_in = prepare_sign_in(settings, folder, url, save_profile)
         with open_services(settings, folder, url, sign_in.policy) as services:
             serve(
                 create_app(services),
