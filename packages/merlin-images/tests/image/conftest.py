@@ -77,6 +77,10 @@ class PackageSource:
         )
         (self.folder / "Packages").write_text("\n".join(self.packages.values()))
 
+    @property
+    def address(self) -> str:
+        return self.folder.as_uri().replace("file://", "file:")
+
     def move(self, address: str) -> None:
         """Say that the packages are elsewhere."""
         (self.etc / "sources.list").write_text(f"deb [trusted=yes] {address} ./\n")
@@ -89,7 +93,7 @@ def package_source(tmp_path: Path, make_package: MakePackage) -> PackageSource:
     folder.mkdir()
     etc.mkdir()
     source = PackageSource(folder, etc, make_package)
-    source.move(folder.as_uri().replace("file://", "file:"))
+    source.move(source.address)
     for name in ("ca-certificates", "netbase", "tzdata", "libstdc++6", "libgomp1"):
         source.add(name, {f"./usr/share/doc/{name}/copyright": b"free\n"})
     source.add("base-files", {"./usr/lib/os-release": b"ID=debian\n"}, version="12.4")

@@ -122,9 +122,14 @@ def test_a_source_that_is_away_leaves_the_last_base(
 ) -> None:
     before = bases().base("3.11", "amd64", Silent())
     clock.now += timedelta(days=2)
-    shutil.rmtree(package_source.folder)
+    package_source.move("http://127.0.0.1:9/debian")
+    with pytest.raises(BaseUnreachable):
+        bases().base("3.11", "amd64", Silent())
+    package_source.folder.rename(package_source.folder.with_name("away"))
+    package_source.move(package_source.address)
     after = bases().base("3.11", "amd64", Silent())
     assert after.digest == before.digest
+    assert "Older package lists were used." in after.notes[0]
 
 
 def test_a_mirror_nobody_answers_at_is_named(bases: Open, package_source: PackageSource) -> None:

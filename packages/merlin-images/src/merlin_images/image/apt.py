@@ -86,13 +86,16 @@ class PrivateApt:
     @property
     def archives(self) -> Path:
         """Where fetched packages lie."""
-        return self._folder / "cache/archives"
+        return self._folder / "packages"
 
-    def update(self) -> None:
-        """Fetch the package lists. One source of several being away is no error by itself."""
+    def update(self) -> str:
+        """Fetch the package lists and return what was wrong, as a sentence or empty.
+
+        A source that is away is no error by itself: older lists of it, or other sources, may do.
+        """
         output, failed = self._run("apt-get", "update", "-q")
-        if failed and not any((self._folder / "state/lists").glob("*_Packages*")):
-            raise _failure("The package lists could not be fetched", output)
+        failure = _failure("The package lists could not be fetched", output)
+        return failure.message if failed or isinstance(failure, BaseUnreachable) else ""
 
     def plan(self, names: Sequence[str]) -> list[DebianPackage]:
         """Resolve packages and all they depend on, recommendations aside, sorted by name.
@@ -126,9 +129,9 @@ class PrivateApt:
 
     def fetch(self, packages: Sequence[DebianPackage]) -> list[Path]:
         """Download exactly these packages; apt verifies them. In the order given."""
-        self.archives.joinpath("partial").mkdir(parents=True, exist_ok=True)
+        self.archives.mkdir(parents=True, exist_ok=True)
         wanted = [f"{package.name}={package.version}" for package in packages]
-        output, failed = self._run("apt-get", "install", "-q", "-y", "--download-only", *wanted)
+        output, failed = self._run("apt-get", "download", "-q", *wanted, folder=self.archives)
         if failed:
             raise _failure("The base image's packages could not be downloaded", output)
         return [self._archive(package) for package in packages]
@@ -143,7 +146,7 @@ class PrivateApt:
         version = package.version.replace(":", "%3a")
         return self.archives / f"{package.name}_{version}_{package.architecture}.deb"
 
-    def _run(self, *command: str) -> tuple[str, bool]:
+    def _run(self, *command: str, folder: Path | None = None) -> tuple[str, bool]:
         if shutil.which("apt-get", path=self._environ.get("PATH")) is None:
             raise BaseUnreachable(
                 "A debian: base is made with apt-get, which this machine does not have.",
@@ -158,6 +161,7 @@ class PrivateApt:
             try:
                 done = subprocess.run(
                     command,
+                    cwd=folder,
                     env={**self._environ, "APT_CONFIG": config.name, "LC_ALL": "C.UTF-8"},
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.PIPE,
@@ -221,9 +225,9 @@ def _sums(stanzas: str) -> list[tuple[str, str]]:
 
 
 def _failure(what: str, output: str) -> AptFailed | BaseUnreachable:
-    complaints = [line for line in output.splitlines() if line.startswith(("E: ", "W: "))]
-    reason = (complaints or output.strip().splitlines() or ["apt said nothing"])[-1]
+    complaints = [line[3:] for line in output.splitlines() if line.startswith(("E: ", "W: "))]
     for line in complaints:
         if _NETWORK.search(line):
-            return BaseUnreachable(f"{what}: {line[3:]}.".replace("..", "."))
-    return AptFailed(f"{what}: {reason.removeprefix('E: ')}.".replace("..", "."))
+            return BaseUnreachable(f"{what}: {line.rstrip('.')}.")
+    reason = (complaints or output.strip().splitlines() or ["apt-get said nothing"])[-1]
+    return AptFailed(f"{what}: {reason.rstrip('.')}.")

@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from merlin.output.human import human_size
 from merlin.progress import Progress, step
 
 from merlin_images.file_lock import exclusive
@@ -36,6 +37,7 @@ from merlin_images.registry.port import OCI_CONFIG, Descriptor
 
 _FORMAT = "debian/1"
 _FRESH = timedelta(days=1)
+_RETRY = timedelta(minutes=10)
 _CREATED = datetime.fromtimestamp(LAYER_TIME, UTC)
 _ENVIRONMENT = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -110,47 +112,38 @@ class DebianBases:
         return self._describe(plan, layer, python, architecture, ())
 
     def _refresh(self, record: Path, python: str, architecture: str, progress: Progress) -> Base:
-        known = _read(record)
         apt = PrivateApt(
             self._folder / f"apt-{architecture}-{python}",
             architecture=architecture,
             python=python,
             sources=self._sources,
         )
-        notes: tuple[str, ...] = ()
         with step(progress, f"Resolve Debian packages for Python {python}") as running:
-            try:
-                plan = self._ask(apt, python)
-                running.detail = f"{len(plan.packages)} packages of {plan.release}"
-            except BaseUnreachable as error:
-                if known is None or self._layers.get(self._key(known, architecture)) is None:
-                    raise
-                plan = known
-                running.detail = "not reachable, the last base is used"
-                notes = (
-                    f"{error.message} The base image of {known.asked:%Y-%m-%d} was used instead.",
-                )
-        key = self._key(plan, architecture)
-        layer = self._layers.get(key)
-        if layer is None:
-            with step(progress, "Assemble the base image") as running:
-                layer, _ = self._layers.make(
-                    key,
-                    kind="base",
-                    title=f"{plan.release}, {len(plan.packages)} packages",
-                    codec=self._codec,
-                    produce=lambda: self._tar(apt, plan.packages, python, architecture),
-                )
-                running.detail = f"{layer.descriptor.size / 1e6:.1f} MB"
+            plan, complaint = self._ask(apt, python)
+            running.detail = f"{len(plan.packages)} packages of {plan.release}"
+        with step(progress, "Assemble the base image") as running:
+            layer, made = self._layers.make(
+                self._key(plan, architecture),
+                kind="base",
+                title=f"{plan.release}, {len(plan.packages)} packages",
+                codec=self._codec,
+                produce=lambda: self._tar(apt, plan.packages, python, architecture),
+            )
+            running.detail = human_size(layer.descriptor.size) if made else "unchanged"
         _write(record, plan)
+        notes = (f"{complaint} Older package lists were used.",) if complaint else ()
         return self._describe(plan, layer, python, architecture, notes)
 
-    def _ask(self, apt: PrivateApt, python: str) -> _Plan:
+    def _ask(self, apt: PrivateApt, python: str) -> tuple[_Plan, str]:
         asked, sources = self._now(), self._sources_key()
-        apt.update()
+        complaint = apt.update()
+        if complaint:
+            asked -= _FRESH - _RETRY
         try:
             packages = self._resolve(apt, python)
         except PackageNotKnown as error:
+            if complaint:
+                raise BaseUnreachable(complaint) from error
             have = ", ".join(apt.pythons()) or "none"
             raise BasePythonMismatch(
                 f"This machine's package sources have no Python {python} "
@@ -158,7 +151,7 @@ class DebianBases:
                 hint=f"Ask for one of those, or name a base image with Python {python}, such as "
                 f"python:{python}-slim.",
             ) from error
-        return _Plan(tuple(packages), sources, asked)
+        return _Plan(tuple(packages), sources, asked), complaint
 
     @staticmethod
     def _resolve(apt: PrivateApt, python: str) -> list[DebianPackage]:

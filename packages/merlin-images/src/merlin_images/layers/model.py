@@ -14,6 +14,7 @@ from functools import partial
 
 from merlin.artifacts.store import ArtifactStore
 from merlin.errors import Kind
+from merlin.output.human import human_size
 from merlin.progress import Progress, Step, step
 
 from merlin_images.layers.codecs import Codec, Uncompressed
@@ -109,7 +110,7 @@ def _layer(
             codec=codec,
             produce=partial(_tar, model, files, running),
         )
-        running.detail = f"{layer.descriptor.size / 1e6:.1f} MB"
+        running.detail = human_size(layer.descriptor.size)
     return layer, made
 
 
