@@ -7,13 +7,13 @@ from typing import Any
 
 import yaml
 from fastapi import APIRouter, FastAPI, Response
-from merlin.errors import Kind, MerlinError
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.middleware import Middleware
 from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from merlin.errors import Kind, MerlinError
 from merlin_server import http_errors, metrics
 from merlin_server.auth.middleware import AuthMiddleware
 from merlin_server.body_limit import BodyLimitMiddleware

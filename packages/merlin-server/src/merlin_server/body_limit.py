@@ -6,10 +6,10 @@ uploads, images and predictions stream and have bounds of their own.
 
 from __future__ import annotations
 
-from merlin.errors import Kind, MerlinError
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from merlin.errors import Kind, MerlinError
 from merlin_server.http_errors import error_response
 
 _LIMITED = ("/v1/", "/api/2.0/mlflow/")

@@ -8,10 +8,10 @@ Images stay in the registry: something outside may run them.
 from __future__ import annotations
 
 import structlog
-from merlin.errors import MerlinError
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
+from merlin.errors import MerlinError
 from merlin_server.database import Database
 from merlin_server.endpoints.model import FAILED, TERMINATED
 from merlin_server.endpoints.store import DeploymentRow, VersionEndpointRow

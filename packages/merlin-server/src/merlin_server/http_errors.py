@@ -12,10 +12,11 @@ from typing import Any, cast
 import structlog
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
-from merlin.errors import Kind, MerlinError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
+
+from merlin.errors import Kind, MerlinError
 
 STATUS = {
     Kind.INVALID: 400,

@@ -16,7 +16,6 @@ from pathlib import Path
 from merlin.artifacts import open_store
 from merlin_images.builders.native import NativeBuilder
 from merlin_images.registry.embedded.app import create_registry_app
-
 from merlin_server.addresses import Addresses
 from merlin_server.auth.policy import Policy
 from merlin_server.data_folder import DataFolder
@@ -102,9 +101,7 @@ def open_services(
         )
 
 
-def _open_deployers(
-    settings: Settings, data_dir: Path, closing: ExitStack
-) -> dict[str, Deployer]:
+def _open_deployers(settings: Settings, data_dir: Path, closing: ExitStack) -> dict[str, Deployer]:
     deployers: dict[str, Deployer] = {}
     context = DeployerContext(data_dir=data_dir, index_url=settings.images.index_url)
     for name in sorted({environment.deployer for environment in settings.environments}):

@@ -16,8 +16,9 @@ from contextlib import contextmanager
 
 import uvicorn
 import uvloop
-from merlin.errors import Kind, MerlinError
 from starlette.types import ASGIApp
+
+from merlin.errors import Kind, MerlinError
 
 GRACE_SECONDS = 30
 _BACKLOG = 2048

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from merlin.errors import Kind, MerlinError
 from pydantic import ValidationError
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource
 
+from merlin.errors import Kind, MerlinError
 from merlin_server.settings import Settings
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from merlin.cli.profile import save as save_profile
-
 from merlin_server import server_log
 from merlin_server.app import create_app
 from merlin_server.data_folder import DataFolder

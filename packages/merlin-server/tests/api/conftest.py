@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
+from sqlalchemy import create_engine, make_url, text, update
+
 from merlin.artifacts.memory import MemoryStore
 from merlin_server.addresses import Addresses
 from merlin_server.app import create_app
@@ -26,7 +28,6 @@ from merlin_server.operations.store import OperationRow
 from merlin_server.services import Attached, Platform, Services, assemble
 from merlin_server.settings import EnvironmentSettings, Settings
 from merlin_server.tracking.service import EmbeddedTracking
-from sqlalchemy import create_engine, make_url, text, update
 
 URL = "http://127.0.0.1:8080"
 
@@ -67,9 +68,7 @@ def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         shutil.rmtree(base)
 
 
-@pytest.fixture(
-    params=["sqlite", pytest.param("postgresql", marks=pytest.mark.parts("postgres"))]
-)
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.parts("postgres"))])
 def empty_database(
     request: pytest.FixtureRequest, tmp_path: Path
 ) -> Iterator[Callable[[], Database]]:

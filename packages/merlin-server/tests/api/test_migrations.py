@@ -7,11 +7,12 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from sqlalchemy import text
+
 from merlin_server.database import Database
 from merlin_server.migrations import upgrade as module
 from merlin_server.migrations.rows import METADATA
 from merlin_server.migrations.upgrade import HEAD, DatabaseTooNew, upgrade
-from sqlalchemy import text
 
 
 def test_the_migrated_schema_is_what_the_rows_say(database: Database) -> None:

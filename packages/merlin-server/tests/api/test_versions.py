@@ -98,9 +98,7 @@ def test_pages_follow_each_other_newest_first(client: TestClient, made: Any) -> 
     "query",
     ["unknown=1", "limit=x", "limit=-1", "cursor=%25%25", "cursor=bm8=", "search=labels:%20in(("],
 )
-def test_a_query_that_cannot_be_read_is_refused(
-    client: TestClient, made: Any, query: str
-) -> None:
+def test_a_query_that_cannot_be_read_is_refused(client: TestClient, made: Any, query: str) -> None:
     answer = client.get(f"{made.model}/versions?{query}")
     assert answer.status_code == 400, answer.text
     assert answer.json()["error"]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from merlin.errors import MerlinError
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from merlin.errors import MerlinError
 from merlin_server.auth.errors import NotSignedIn
 from merlin_server.auth.policy import Policy
 from merlin_server.http_errors import error_response

@@ -10,9 +10,9 @@ from __future__ import annotations
 from importlib import import_module
 from pathlib import Path
 
-from merlin.errors import Kind, MerlinError
 from sqlalchemy import Connection, inspect, text
 
+from merlin.errors import Kind, MerlinError
 from merlin_server.database import Database
 
 HEAD = "0001"

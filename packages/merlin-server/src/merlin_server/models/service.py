@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 
 import structlog
-from merlin.errors import MerlinError
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from merlin.errors import MerlinError
 from merlin_server.addresses import Addresses
 from merlin_server.database import Database
 from merlin_server.http_errors import InvalidRequest

@@ -13,7 +13,6 @@ from collections.abc import Callable
 from merlin.artifacts import open_store
 from merlin.artifacts.mlflow import MlflowArtifactStore
 from merlin.artifacts.store import ArtifactStore
-
 from merlin_server.tracking.artifacts import SCHEME, checked_path, folder_of
 from merlin_server.tracking.errors import InvalidTrackingRequest
 

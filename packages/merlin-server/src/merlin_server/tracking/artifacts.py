@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from itertools import islice
 from urllib.parse import unquote
 
-from merlin.artifacts.errors import ArtifactNotFound
-from merlin.artifacts.store import ArtifactStore, ObjectInfo
 from sqlalchemy import select
 
+from merlin.artifacts.errors import ArtifactNotFound
+from merlin.artifacts.store import ArtifactStore, ObjectInfo
 from merlin_server.database import Database
 from merlin_server.tracking.errors import InvalidTrackingRequest, TrackingNotFound
 from merlin_server.tracking.store import ACTIVE, LoggedModelRow, TrackedRunRow

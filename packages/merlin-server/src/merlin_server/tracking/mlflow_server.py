@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import httpx2
-from merlin.artifacts.mlflow import MlflowArtifactStore
 
+from merlin.artifacts.mlflow import MlflowArtifactStore
 from merlin_server.tracking.artifacts import SCHEME, folder_of
 from merlin_server.tracking.errors import (
     InvalidTrackingRequest,

@@ -9,7 +9,6 @@ from datetime import datetime
 from typing import Protocol
 
 from merlin.artifacts.store import ArtifactStore
-
 from merlin_server.database import Database, now
 from merlin_server.tracking.artifacts import Artifacts, folder_of
 from merlin_server.tracking.errors import TrackingNotFound

@@ -6,10 +6,10 @@ import re
 from collections.abc import Collection, Sequence
 
 import structlog
-from merlin.errors import MerlinError
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from merlin.errors import MerlinError
 from merlin_server.addresses import Addresses
 from merlin_server.database import Database
 from merlin_server.endpoints.description import describe_endpoint

@@ -13,9 +13,9 @@ from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
-from merlin.errors import Kind, MerlinError
 from starlette.exceptions import HTTPException
 
+from merlin.errors import Kind, MerlinError
 from merlin_server.tracking.errors import (
     InvalidTrackingRequest,
     NotSupportedByTracking,

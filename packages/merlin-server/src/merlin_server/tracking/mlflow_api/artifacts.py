@@ -17,8 +17,8 @@ from urllib.parse import quote
 from anyio import from_thread, to_thread
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
-from merlin.artifacts.store import ObjectInfo
 
+from merlin.artifacts.store import ObjectInfo
 from merlin_server.tracking.errors import NotSupportedByTracking
 from merlin_server.tracking.mlflow_api import shapes
 from merlin_server.tracking.mlflow_api.answers import MlflowRoute
