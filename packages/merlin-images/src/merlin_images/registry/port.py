@@ -42,6 +42,7 @@ class Descriptor:
     digest: str
     size: int
     annotations: Mapping[str, str] = field(default_factory=dict)
+    artifact_type: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the descriptor as it stands in a manifest."""
@@ -50,6 +51,8 @@ class Descriptor:
             "digest": self.digest,
             "size": self.size,
         }
+        if self.artifact_type:
+            body["artifactType"] = self.artifact_type
         if self.annotations:
             body["annotations"] = dict(self.annotations)
         return body
@@ -62,6 +65,7 @@ class Descriptor:
             digest=str(body["digest"]),
             size=int(body["size"]),
             annotations=dict(body.get("annotations") or {}),
+            artifact_type=str(body.get("artifactType", "")),
         )
 
 

@@ -63,3 +63,10 @@ class UnknownStore(ArtifactError):
 
     code = "artifact_store_unknown"
     kind = Kind.INVALID
+
+
+class StoreUnsupported(ArtifactError):
+    """This kind of store cannot do what was asked, whatever its state."""
+
+    code = "artifact_store_unsupported"
+    kind = Kind.INVALID
