@@ -137,7 +137,8 @@ class MerlinDouble:
         return 200, self._shown(self.versions[int(version) - 1])
 
     def get_image(self, call: Call, model: str, version: str) -> Answer:
-        return 200, {"image_ref": "", "exists": False, **self.image}
+        # As if it had been built before, unless a test says otherwise.
+        return 200, {"image_ref": "", "exists": True, **self.image}
 
     def build_image(self, call: Call, model: str, version: str) -> Answer:
         self.image = {

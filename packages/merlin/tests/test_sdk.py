@@ -229,12 +229,13 @@ def test_a_build_is_followed_step_by_step(server: Any, version: ModelVersion) ->
     pushed = {**push, "seconds": 1.0}
     layers = [{"action": "uploaded"}, {"action": "present"}, {"action": "present"}]
     done = {
+        "exists": True,
         "image_building_job_status": {"state": "succeeded"},
         "steps": [lock, pushed],
         "report": {"reused": False, "layers": layers},
     }
     server.spoilt[f"GET {image}"] = [
-        (200, {"steps": [{"step": "of an earlier build", "seconds": 1}]}),
+        *[(200, {"steps": [{"name": "of an earlier build", "seconds": 1}]})] * 2,
         (200, {**active, "steps": []}),
         (200, {**active, "steps": [lock, push]}),
         (200, done),
@@ -244,14 +245,14 @@ def test_a_build_is_followed_step_by_step(server: Any, version: ModelVersion) ->
     quick = Patience(poll_seconds=0, sleep=lambda seconds: None)
     server.spoilt[f"GET {ENDPOINT}/endpoint-1"] = [
         (200, {"id": "endpoint-1", "status": "pending"})
-    ] * 2
+    ] * 3
     version.deploy(progress=recorded, patience=quick)
     assert recorded.events == [
         ("start", "Build image"),
         ("start", "Build image > lock"),
         ("finish", "Build image > lock", "reused, 200 ms"),
         ("start", "Build image > push"),
-        ("finish", "Build image > push", "1.0 s"),
+        ("finish", "Build image > push", ""),
         ("finish", "Build image", "1 uploaded, 2 present"),
         ("start", "Start model"),
         ("finish", "Start model", "running"),
