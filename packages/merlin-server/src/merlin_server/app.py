@@ -59,7 +59,7 @@ def create_app(services: Services) -> FastAPI:
     http_errors.install(app)
     app.include_router(_api(services), prefix="/v1")
     app.include_router(_health(services.database), prefix="/v1/internal")
-    app.include_router(ui_router(services.overview, app.openapi))
+    app.include_router(ui_router(services.overview, lambda: app.openapi()))
     _serve_documents(app, services)
     attached = services.attached
     if attached.tracking is not None:
