@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -45,8 +46,6 @@ def _interpreter(version: str) -> str | None:
 
 
 def _dependencies() -> list[str]:
-    import tomllib
-
     project = tomllib.loads((PACKAGE / "pyproject.toml").read_text())["project"]
     return list(project["dependencies"])
 
@@ -74,15 +73,22 @@ def test_the_closure_is_small_on_every_python(version):
     assert len(packages) <= 12, packages
 
 
-@pytest.mark.parametrize("version", VERSIONS)
-def test_models_are_served_on_every_python(version, tmp_path_factory, start_server, make_pyfunc):
-    """In an environment with nothing but the runtime's own packages and cloudpickle."""
+@pytest.mark.parametrize(
+    ("version", "resolution"),
+    [*((version, "highest") for version in VERSIONS), ("3.9", "lowest-direct")],
+)
+def test_models_are_served_on_every_python(
+    version, resolution, tmp_path_factory, start_server, make_pyfunc
+):
+    """In an environment with nothing but the runtime's own packages and cloudpickle; once with
+    the lowest versions that the bounds allow."""
     interpreter = _interpreter(version)
     if interpreter is None:
         pytest.skip(f"no Python {version} on this machine")
     environment = tmp_path_factory.mktemp("environment") / version
     python = str(environment / "bin" / "python")
-    install = ["pip", "install", "--quiet", "--python", python, str(PACKAGE), "cloudpickle"]
+    install = ["pip", "install", "--quiet", "--python", python, str(PACKAGE)]
+    install += ["cloudpickle>=2.0", "--resolution", resolution]
     for command in (["venv", "--quiet", "--python", interpreter, str(environment)], install):
         subprocess.run([_uv(), *command], check=True, timeout=240)
     for source in (ECHO, ECHO_ASYNC):

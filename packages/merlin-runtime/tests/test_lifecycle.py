@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import httpx2
+import pytest
 
 SERVE = [sys.executable, "-m", "merlin_runtime", "serve", "--model-dir"]
 SLOW_START = """
@@ -86,6 +87,19 @@ def test_a_requested_port_is_served_and_logged(iris_folder):
         assert process.wait(30) == 0
 
 
+def test_a_stop_before_the_server_runs_is_a_clean_end(iris_folder):
+    with subprocess.Popen(
+        [*SERVE, str(iris_folder), "--host", "127.0.0.1", "--port", "0"],
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stderr is not None
+        assert json.loads(process.stderr.readline())["event"] == "listening"
+        process.terminate()
+        assert process.wait(30) == 0
+        assert "Traceback" not in process.stderr.read()
+
+
 def test_no_request_fails_when_callers_leave_at_not_ready(start_server, make_pyfunc, load):
     """Callers on kept connections stop once the server says it is not ready, as a gateway does."""
     server = start_server(make_pyfunc(SLOW), "--drain-delay", "1").wait_ready()
@@ -101,14 +115,17 @@ def test_no_request_fails_when_callers_leave_at_not_ready(start_server, make_pyf
     assert server.process.wait(30) == 0
 
 
+@pytest.mark.parametrize("keep_alive", [False, True])
 def test_no_connection_fails_over_restarts_on_one_socket(
-    start_server, make_pyfunc, load, free_listener
+    start_server, make_pyfunc, load, free_listener, keep_alive
 ):
     """The parent holds the listening socket: connections wait there for the next process, and
     get 503 while that one loads, but none is ever cut."""
     folder = make_pyfunc(SLOW)
     server = start_server(folder, listener=free_listener).wait_ready()
-    load.start(server.client.base_url.join(server.predict_path), 1, callers=6, keep_alive=False)
+    load.start(
+        server.client.base_url.join(server.predict_path), 1, callers=6, keep_alive=keep_alive
+    )
     for _ in range(2):
         answered = load.statuses.qsize()
         _wait_for(lambda answered=answered: load.statuses.qsize() > answered + 20)

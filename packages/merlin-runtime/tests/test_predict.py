@@ -226,6 +226,21 @@ class TestBodyLimit:
         )
 
 
+@pytest.mark.parametrize(
+    "headers",
+    [
+        ["Content-Length: 2", "Content-Length: 2"],
+        ["Content-Length: 2", "Transfer-Encoding: chunked"],
+        ["Content-Length: -1"],
+        ["Content-Length: two"],
+        ["No colon"],
+    ],
+)
+def test_a_body_of_doubtful_length_is_refused(iris_server, headers):
+    head = _head(iris_server, *headers)
+    assert _sent_raw(iris_server.port, head).startswith(b"HTTP/1.1 400 ")
+
+
 def test_what_is_no_http_is_refused(iris_server):
     assert _sent_raw(iris_server.port, b"hello\r\n\r\n").startswith(b"HTTP/1.1 400 ")
 
