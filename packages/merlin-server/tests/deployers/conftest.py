@@ -8,6 +8,7 @@ from typing import Any
 import cloudpickle
 import pytest
 import yaml
+
 from merlin.artifacts.local import LocalStore
 from merlin.model import PyFuncModel
 from merlin.progress import Silent

@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+
 from merlin.artifacts.memory import MemoryStore
 from merlin_server.deployers.contract import DeployerContract, MakeRevision
 from merlin_server.deployers.memory import MemoryCluster, MemoryDeployer, Outcome

@@ -17,6 +17,7 @@ from typing import Any
 
 import httpx2
 import pytest
+
 from merlin.progress import Silent
 from merlin_server.deployers import DeployerContext, DeployerNotInstalled, open_deployer
 from merlin_server.deployers.contract import DeployerContract, MakeRevision

@@ -19,12 +19,13 @@ import httpx2
 import pytest
 import uvicorn
 from fastapi import FastAPI
+from sqlalchemy import create_engine, make_url, text
+
 from merlin.artifacts.local import LocalStore
 from merlin.artifacts.memory import MemoryStore
 from merlin_server.database import Database, Row
 from merlin_server.tracking.routes import create_router
 from merlin_server.tracking.service import EmbeddedTracking
-from sqlalchemy import create_engine, make_url, text
 
 PARTS = Path(__file__).resolve().parents[4] / ".parts"
 CLIENTS = Path(__file__).parent / "clients"

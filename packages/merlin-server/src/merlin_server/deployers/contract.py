@@ -16,7 +16,6 @@ from collections.abc import Callable
 from typing import ClassVar, Protocol
 
 from merlin.progress import Silent
-
 from merlin_server.deployers.port import Deployer, LogLine, RevisionSpec, RevisionStatus
 
 
