@@ -12,6 +12,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 from merlin.artifacts import open_store
 from merlin_images.builders.native import NativeBuilder
@@ -30,6 +31,7 @@ from merlin_server.images.reconcile import ImageReconciler
 from merlin_server.images.service import ImageService
 from merlin_server.migrations.upgrade import upgrade
 from merlin_server.operations.engine import Engine
+from merlin_server.operations.reconciler import Reconciler
 from merlin_server.registries import Registries
 from merlin_server.services import Attached, Platform, Services, assemble
 from merlin_server.settings import Settings
@@ -74,7 +76,7 @@ def open_services(
         deployers = _open_deployers(settings, folder.path, closing)
         table = RoutingTable(database)
         gateway = Gateway(table, body_bytes=settings.limits.predict_bytes)
-        reconcilers = [
+        reconcilers: list[Reconciler[Any, Any]] = [
             EndpointReconciler(images, deployers, locations, table, settings),
             ImageReconciler(images, settings),
         ]
@@ -102,9 +104,7 @@ def open_services(
         )
 
 
-def _open_deployers(
-    settings: Settings, data_dir: Path, closing: ExitStack
-) -> dict[str, Deployer]:
+def _open_deployers(settings: Settings, data_dir: Path, closing: ExitStack) -> dict[str, Deployer]:
     deployers: dict[str, Deployer] = {}
     context = DeployerContext(data_dir=data_dir, index_url=settings.images.index_url)
     for name in sorted({environment.deployer for environment in settings.environments}):

@@ -67,9 +67,7 @@ def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         shutil.rmtree(base)
 
 
-@pytest.fixture(
-    params=["sqlite", pytest.param("postgresql", marks=pytest.mark.parts("postgres"))]
-)
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.parts("postgres"))])
 def empty_database(
     request: pytest.FixtureRequest, tmp_path: Path
 ) -> Iterator[Callable[[], Database]]:

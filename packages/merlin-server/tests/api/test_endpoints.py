@@ -11,7 +11,8 @@ from merlin_server.operations.store import OperationRow
 
 def _operation(server: Any, subject: str) -> OperationRow:
     with server.database.read() as session:
-        return session.get_one(OperationRow, ("version_endpoint", subject))
+        row: OperationRow = session.get_one(OperationRow, ("version_endpoint", subject))
+        return row
 
 
 def _run(server: Any, endpoint: dict[str, Any]) -> None:
@@ -37,9 +38,7 @@ def test_a_deploy_is_acknowledged_with_a_row_and_a_request(
     assert endpoint["deployment_mode"] == "serverless"
     assert _operation(server, endpoint["id"]).generation == 1
     assert server.notified == 1
-    (deployment,) = client.get(
-        f"{made.version}/endpoints/{endpoint['id']}/deployments"
-    ).json()
+    (deployment,) = client.get(f"{made.version}/endpoints/{endpoint['id']}/deployments").json()
     assert (deployment["status"], deployment["revision"]) == ("pending", 1)
     assert client.get(f"{made.version}/endpoint").json() == [endpoint]
 

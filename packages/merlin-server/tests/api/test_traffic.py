@@ -147,9 +147,7 @@ def test_model_endpoints_are_found_by_project_and_region(
     assert model["endpoints"][0]["status"] == "serving"
 
 
-def test_unknown_model_endpoints_are_not_found(
-    client: TestClient, server: Any, made: Any
-) -> None:
+def test_unknown_model_endpoints_are_not_found(client: TestClient, server: Any, made: Any) -> None:
     created = client.post(f"{made.model}/endpoints", json=_to((_running(server, made), 100)))
     client.post("/v1/projects/1/models", json={"name": "other", "type": "pyfunc"})
     for path in (f"{made.model}/endpoints/99", f"/v1/models/2/endpoints/{created.json()['id']}"):

@@ -50,8 +50,7 @@ def test_versions_created_at_once_get_different_numbers(made: Any) -> None:
     numbers: list[int] = []
 
     def create() -> None:
-        for _ in range(3):
-            numbers.append(made.new_version())
+        numbers.extend(made.new_version() for _ in range(3))
 
     threads = [threading.Thread(target=create) for _ in range(4)]
     for thread in threads:
@@ -98,9 +97,7 @@ def test_pages_follow_each_other_newest_first(client: TestClient, made: Any) -> 
     "query",
     ["unknown=1", "limit=x", "limit=-1", "cursor=%25%25", "cursor=bm8=", "search=labels:%20in(("],
 )
-def test_a_query_that_cannot_be_read_is_refused(
-    client: TestClient, made: Any, query: str
-) -> None:
+def test_a_query_that_cannot_be_read_is_refused(client: TestClient, made: Any, query: str) -> None:
     answer = client.get(f"{made.model}/versions?{query}")
     assert answer.status_code == 400, answer.text
     assert answer.json()["error"]
