@@ -29,7 +29,7 @@ from merlin_server.services import Services
 from merlin_server.traffic.routes import create_router as traffic_router
 from merlin_server.ui.routes import create_router as ui_router
 from merlin_server.versions.routes import create_router as versions_router
-from merlin_server.wire_types import error_answers
+from merlin_server.wire_types import API_PREFIX, error_answers
 
 _TITLE = "Merlin"
 _NO_TELEMETRY: Any = {"tracing": False, "metrics": False, "logs": False, "operation_spans": False}
@@ -57,10 +57,10 @@ def create_app(services: Services) -> FastAPI:
         ],
     )
     http_errors.install(app)
-    app.include_router(_api(services), prefix="/v1")
-    app.include_router(_health(services.database), prefix="/v1/internal")
-    app.include_router(ui_router(services.overview, lambda: app.openapi()))
+    app.include_router(_api(services), prefix=API_PREFIX)
+    app.include_router(_health(services.database), prefix=API_PREFIX)
     _serve_documents(app, services)
+    app.include_router(ui_router(services.overview, app.openapi))
     attached = services.attached
     if attached.tracking is not None:
         app.include_router(attached.tracking, include_in_schema=False)
@@ -90,11 +90,13 @@ def _api(services: Services) -> APIRouter:
 def _health(database: Database) -> APIRouter:
     router = APIRouter(tags=["health"])
 
-    @router.get("/live", summary="Is the process alive?")
+    @router.get("/internal/live", summary="Is the process alive?")
     def live() -> dict[str, str]:
         return {"status": "ok"}
 
-    @router.get("/ready", summary="Can requests be answered?", responses=error_answers(503))
+    @router.get(
+        "/internal/ready", summary="Can requests be answered?", responses=error_answers(503)
+    )
     def ready() -> dict[str, str]:
         try:
             with database.read() as session:

@@ -16,8 +16,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from merlin_server.database import Database
 from merlin_server.operations.store import OperationRow
+from merlin_server.wire_types import API_PREFIX
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_ATTACHED = ("/endpoints", "/v2", "/api", "/ajax-api")
 _BUCKETS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 60_000)
 
 log = structlog.get_logger("merlin_server.http")
@@ -110,13 +112,15 @@ def _operations() -> GaugeMetricFamily:
 
 
 def _route(scope: Scope) -> tuple[str, str]:
-    """Handler name and route pattern; everything below a mount is one series."""
+    """Handler name and pattern of a route; what other applications answer is one series each."""
+    first = f"/{scope['path'].split('/')[1]}" if scope["path"].startswith("/") else ""
+    if first in _ATTACHED:
+        return "attached", first
     route = scope.get("route")
-    if route is not None:
-        return getattr(route, "name", ""), getattr(route, "path", "")
-    first = scope["path"].split("/", 2)[1] if scope["path"].startswith("/") else ""
-    known = {"endpoints", "v2", "api"}
-    return ("mount", f"/{first}") if first in known else ("", "unknown")
+    if route is None:
+        return "", "unknown"
+    # The route of a router that was included does not know the prefix it was included with.
+    return route.name, f"{API_PREFIX if first == API_PREFIX else ''}{route.path}"
 
 
 def _agent(headers: Headers) -> str:

@@ -12,6 +12,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 from merlin.artifacts import open_store
 from merlin_images.builders.native import NativeBuilder
@@ -29,6 +30,7 @@ from merlin_server.images.reconcile import ImageReconciler
 from merlin_server.images.service import ImageService
 from merlin_server.migrations.upgrade import upgrade
 from merlin_server.operations.engine import Engine
+from merlin_server.operations.reconciler import Reconciler
 from merlin_server.registries import Registries
 from merlin_server.services import Attached, Platform, Services, assemble
 from merlin_server.settings import Settings
@@ -73,7 +75,7 @@ def open_services(
         deployers = _open_deployers(settings, folder.path, closing)
         table = RoutingTable(database)
         gateway = Gateway(table, body_bytes=settings.limits.predict_bytes)
-        reconcilers = [
+        reconcilers: list[Reconciler[Any, Any]] = [
             EndpointReconciler(images, deployers, locations, table, settings),
             ImageReconciler(images, settings),
         ]

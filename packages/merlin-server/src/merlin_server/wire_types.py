@@ -20,6 +20,7 @@ from starlette.responses import Response
 
 from merlin_server.http_errors import InvalidRequest
 
+API_PREFIX = "/v1"
 MAX_ID = 2**31 - 1
 MAX_DEPTH = 64
 MAX_INTEGER = 2**63 - 1

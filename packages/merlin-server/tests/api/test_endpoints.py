@@ -12,7 +12,8 @@ from merlin_server.operations.store import OperationRow
 
 def _operation(server: Any, subject: str) -> OperationRow:
     with server.database.read() as session:
-        return session.get_one(OperationRow, ("version_endpoint", subject))
+        row: OperationRow = session.get_one(OperationRow, ("version_endpoint", subject))
+        return row
 
 
 def _run(server: Any, endpoint: dict[str, Any]) -> None:

@@ -50,8 +50,7 @@ def test_versions_created_at_once_get_different_numbers(made: Any) -> None:
     numbers: list[int] = []
 
     def create() -> None:
-        for _ in range(3):
-            numbers.append(made.new_version())
+        numbers.extend(made.new_version() for _ in range(3))
 
     threads = [threading.Thread(target=create) for _ in range(4)]
     for thread in threads:

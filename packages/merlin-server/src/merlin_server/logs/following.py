@@ -2,7 +2,7 @@
 
 A follower may wait for hours for the next line, and a blocked thread cannot be cancelled. So each
 reader has a thread of its own, never one of the pool that answers requests; their number is
-bounded, the queue between them is too, and server stop or a reader that has gone ends the answer
+bounded, what lies between them is too, and server stop or a reader that has gone ends the answer
 at once. The thread itself ends with the next line, or with the process.
 """
 
@@ -11,17 +11,20 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 from merlin_server.logs.errors import TooManyReaders
 
-_QUEUED_BATCHES = 16
+_CHUNKS_BETWEEN = 64
 
 
 class Followers:
-    """All readers of one server."""
+    """All readers of one server; at most ``limit`` at a time."""
 
     def __init__(self, limit: int = 64) -> None:
-        self._slots = threading.Semaphore(limit)
+        self._limit = limit
+        self._reading = 0
+        self._lock = threading.Lock()
         self._stopping = asyncio.Event()
 
     def stop(self) -> None:
@@ -33,47 +36,68 @@ class Followers:
 
         Raises `TooManyReaders` at the call.
         """
-        if not self._slots.acquire(blocking=False):
+        if self._reading >= self._limit:
             raise TooManyReaders("Too many logs are being read at once.")
         return self._relay(chunks, limit_bytes)
 
     async def _relay(self, chunks: Iterator[bytes], limit: int | None) -> AsyncIterator[bytes]:
-        loop = asyncio.get_running_loop()
-        queue: asyncio.Queue[bytes | None] = asyncio.Queue(_QUEUED_BATCHES)
-        gone = threading.Event()
-
-        def pump() -> None:
-            try:
-                for chunk in chunks:
-                    if gone.is_set():
-                        return
-                    asyncio.run_coroutine_threadsafe(queue.put(chunk), loop).result()
-                asyncio.run_coroutine_threadsafe(queue.put(None), loop).result()
-            except RuntimeError:
-                return  # the loop is closed: the server has stopped
-            finally:
-                self._slots.release()
-
-        threading.Thread(target=pump, name="log-reader", daemon=True).start()
-        sent = 0
+        pipe = _Pipe(asyncio.get_running_loop())
+        threading.Thread(target=self._read, args=(chunks, pipe), daemon=True).start()
         stopping = asyncio.ensure_future(self._stopping.wait())
+        left = limit
         try:
-            while True:
-                getting = asyncio.ensure_future(queue.get())
-                await asyncio.wait({getting, stopping}, return_when=asyncio.FIRST_COMPLETED)
-                if not getting.done():
-                    getting.cancel()
-                    return
-                chunk = getting.result()
-                if chunk is None:
-                    return
-                if limit is not None and sent + len(chunk) >= limit:
-                    yield chunk[: limit - sent]
-                    return
-                sent += len(chunk)
-                yield chunk
+            while (chunk := await pipe.take(stopping)) is not None:
+                yield chunk[:left]
+                if left is not None:
+                    left -= len(chunk)
+                    if left <= 0:
+                        return
         finally:
-            gone.set()
             stopping.cancel()
-            while not queue.empty():
-                queue.get_nowait()
+            pipe.leave()
+
+    def _read(self, chunks: Iterator[bytes], pipe: _Pipe) -> None:
+        with self._lock:
+            self._reading += 1
+        try:
+            for chunk in chunks:
+                if not pipe.put(chunk):
+                    return
+            pipe.put(None)
+        finally:
+            with self._lock:
+                self._reading -= 1
+
+
+class _Pipe:
+    """From one thread to one coroutine; ``None`` is the end."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._queue: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self._room = threading.Semaphore(_CHUNKS_BETWEEN)
+        self._left = False
+
+    def put(self, chunk: bytes | None) -> bool:
+        """Wait for room; False if nobody reads any more."""
+        self._room.acquire()
+        if self._left:
+            return False
+        try:
+            self._loop.call_soon_threadsafe(self._queue.put_nowait, chunk)
+        except RuntimeError:
+            return False  # the loop is closed: the server has stopped
+        return True
+
+    async def take(self, stopping: asyncio.Future[Any]) -> bytes | None:
+        getting: asyncio.Future[bytes | None] = asyncio.ensure_future(self._queue.get())
+        await asyncio.wait([getting, stopping], return_when=asyncio.FIRST_COMPLETED)
+        self._room.release()
+        if getting.done():
+            return getting.result()
+        getting.cancel()
+        return None
+
+    def leave(self) -> None:
+        self._left = True
+        self._room.release()

@@ -98,15 +98,12 @@ class Overview:
 
     def _models(self, session: Session, models: list[ModelRow]) -> dict[int, ModelView]:
         ids = [model.id for model in models]
-        counts = dict(
-            session.execute(
-                select(VersionRow.model_id, func.count())
-                .where(VersionRow.model_id.in_(ids))
-                .group_by(VersionRow.model_id)
-            )
-            .tuples()
-            .all()
+        counted = session.execute(
+            select(VersionRow.model_id, func.count())
+            .where(VersionRow.model_id.in_(ids))
+            .group_by(VersionRow.model_id)
         )
+        counts = dict(counted.all())
         endpoints = list(
             session.scalars(
                 select(VersionEndpointRow)
