@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+
 from merlin_server.auth.errors import HostRefused, TokenFileInvalid
 from merlin_server.auth.policy import Policy, host_name, is_loopback
 from merlin_server.auth.tokens import TokenFile

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+
 from merlin.errors import Kind
 from merlin_server.http_errors import STATUS
 

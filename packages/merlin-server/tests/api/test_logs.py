@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+
 from merlin.artifacts.memory import MemoryStore
 from merlin.progress import Silent
 from merlin_server.deployers.port import RevisionSpec
