@@ -19,6 +19,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import IO
 
+from merlin.artifacts.folders import download_folder
 from merlin.progress import Progress, step
 
 from merlin_server.database import now
@@ -151,7 +152,10 @@ class ProcessDeployer:
             yield LogLine(time, container, text)
 
     def close(self) -> None:
-        """Stop all processes, giving requests in flight five seconds; revisions stay known."""
+        """Stop all processes, giving requests in flight five seconds; revisions stay known.
+        Idempotent."""
+        if self._closing.is_set():
+            return
         self._closing.set()
         self._environments.close()
         halting = [
@@ -250,16 +254,14 @@ def _fetch_model(spec: RevisionSpec, target: Path, progress: Progress) -> None:
         return
     unfinished = target.with_name("model.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
-    prefix = f"{spec.folder}/"
+    size = 0
+
+    def count(amount: int) -> None:
+        nonlocal size
+        size += amount
+
     with step(progress, f"fetch {spec.full_name}") as running:
-        files = size = 0
-        for info in spec.store.list(spec.folder):
-            path = unfinished / info.key.removeprefix(prefix)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("wb") as file:
-                for chunk in spec.store.read(info.key):
-                    size += file.write(chunk)
-            files += 1
+        files = download_folder(spec.store, spec.folder, unfinished, on_bytes=count)
         if not files:
             raise ModelFolderEmpty(f"The model folder of {spec.full_name} is empty.")
         unfinished.rename(target)
