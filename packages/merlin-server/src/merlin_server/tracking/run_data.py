@@ -135,15 +135,10 @@ def _check_batch(metrics: Sequence[Metric], params: Sequence[Param], tags: Seque
 
 
 def _log_params(session: Session, run_id: str, params: Sequence[Param]) -> None:
-    known = dict(
-        session.execute(
-            select(ParamRow.key, ParamRow.value).where(
-                ParamRow.run_id == run_id, ParamRow.key.in_([param.key for param in params])
-            )
-        )
-        .tuples()
-        .all()
+    query = select(ParamRow.key, ParamRow.value).where(
+        ParamRow.run_id == run_id, ParamRow.key.in_([param.key for param in params])
     )
+    known = dict(session.execute(query).all())
     for param in params:
         if known.setdefault(param.key, param.value) != param.value:
             raise InvalidTrackingRequest(
