@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import pwd
-import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -30,42 +26,6 @@ from merlin_server.settings import EnvironmentSettings, Settings
 from merlin_server.tracking.service import EmbeddedTracking
 
 URL = "http://127.0.0.1:8080"
-
-
-@pytest.fixture(scope="session")
-def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A cluster of its own behind a Unix socket; its server refuses to run as root."""
-    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
-    if not programs:
-        pytest.skip("needs postgres")
-    base = Path(os.environ.get("TMPDIR", "/tmp")) / f"merlin-postgres-{os.getpid()}"
-    base.mkdir(mode=0o755)
-    as_owner: dict[str, Any] = {}
-    if os.geteuid() == 0:
-        owner = pwd.getpwnam("postgres")
-        os.chown(base, owner.pw_uid, owner.pw_gid)
-        as_owner = {"user": owner.pw_uid, "group": owner.pw_gid, "extra_groups": []}
-
-    def run(program: str, *arguments: str) -> None:
-        subprocess.run(
-            [programs[-1] / program, *arguments],
-            check=True,
-            timeout=60,
-            cwd=base,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            **as_owner,
-        )
-
-    data = base / "data"
-    options = f"-c listen_addresses= -c unix_socket_directories={base} -c fsync=off"
-    run("initdb", "-D", str(data), "-U", "merlin", "-A", "trust", "-E", "UTF8", "--no-sync")
-    run("pg_ctl", "-D", str(data), "-w", "-l", str(base / "log"), "-o", options, "start")
-    try:
-        yield f"postgresql+psycopg://merlin@/postgres?host={base}"
-    finally:
-        run("pg_ctl", "-D", str(data), "-m", "immediate", "stop")
-        shutil.rmtree(base)
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.parts("postgres"))])
