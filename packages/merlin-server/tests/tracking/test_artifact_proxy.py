@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.client
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
@@ -16,6 +16,7 @@ from merlin.artifacts.local import LocalStore
 from merlin.artifacts.mlflow import MlflowArtifactStore
 from merlin.artifacts.store import ObjectInfo
 from merlin_server.database import Database, Row
+from merlin_server.tracking.mlflow_api.artifacts import UPLOADS_AT_ONCE
 from merlin_server.tracking.service import EmbeddedTracking, Run
 
 PROXY = "/api/2.0/mlflow-artifacts/artifacts"
@@ -205,6 +206,21 @@ def test_a_client_that_goes_away_leaves_nothing(url: str, run: Run, folder: Path
     httpx2.put(address(url, run, "after"), content=b"")
     assert httpx2.get(address(url, run, "kept")).content == b"old"
     assert [entry["path"] for entry in listed(url, run)] == ["after", "kept"]
+
+
+def test_clients_that_stall_do_not_hold_up_others(url: str, run: Run) -> None:
+    target = urlsplit(address(url, run, "stalled"))
+    assert target.hostname
+    with ExitStack() as stalled:
+        for _ in range(UPLOADS_AT_ONCE + 20):
+            client = socket.create_connection((target.hostname, target.port or 80))
+            stalled.enter_context(client)
+            head = f"PUT {target.path} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n"
+            client.sendall(head.encode() + b"part")
+        answer = httpx2.get(f"{url}/api/2.0/mlflow/runs/get?run_id={run.run_id}", timeout=10)
+        assert answer.is_success
+    assert httpx2.put(address(url, run, "after"), content=b"x", timeout=10).is_success
+    assert [entry["path"] for entry in listed(url, run)] == ["after"]
 
 
 def test_a_file_for_nobody_is_refused(url: str, run: Run) -> None:

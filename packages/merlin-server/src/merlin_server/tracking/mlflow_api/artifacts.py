@@ -14,7 +14,7 @@ from email.utils import format_datetime
 from functools import partial
 from urllib.parse import quote
 
-from anyio import from_thread, to_thread
+from anyio import CapacityLimiter, from_thread, to_thread
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from merlin.artifacts.store import ObjectInfo
@@ -25,6 +25,8 @@ from merlin_server.tracking.mlflow_api.answers import MlflowRoute, TooLarge
 from merlin_server.tracking.model import Text
 from merlin_server.tracking.service import EmbeddedTracking
 
+UPLOADS_AT_ONCE = 32
+
 _MEDIA_TYPE = "application/octet-stream"
 _RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
 
@@ -33,6 +35,8 @@ def artifact_routes(tracking: EmbeddedTracking, *, max_bytes: int) -> APIRouter:
     """Return the routes, below ``/mlflow-artifacts``. ``max_bytes`` bounds one file."""
     router = APIRouter(prefix="/mlflow-artifacts", route_class=MlflowRoute)
     artifacts = tracking.artifacts
+    # Threads of their own: slow clients must not hold those that answer everybody else.
+    uploads = CapacityLimiter(UPLOADS_AT_ONCE)
 
     @router.get("/artifacts")
     def list_folder(path: Text = "") -> JSONResponse:
@@ -52,7 +56,9 @@ def artifact_routes(tracking: EmbeddedTracking, *, max_bytes: int) -> APIRouter:
 
     @router.put("/artifacts/{path:path}")
     async def upload(path: Text, request: Request) -> JSONResponse:
-        await to_thread.run_sync(artifacts.write, path, _received(request, max_bytes))
+        await to_thread.run_sync(
+            artifacts.write, path, _received(request, max_bytes), limiter=uploads
+        )
         return JSONResponse({})
 
     @router.delete("/artifacts/{path:path}")
