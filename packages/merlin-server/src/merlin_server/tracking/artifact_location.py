@@ -33,7 +33,8 @@ class ArtifactLocations:
         *,
         opener: Callable[[str], ArtifactStore] = open_store,
     ) -> None:
-        self._proxied = MlflowArtifactStore(tracking_url) if tracking_url else store
+        self._proxy = MlflowArtifactStore(tracking_url) if tracking_url else None
+        self._proxied: ArtifactStore = self._proxy or store
         self._opener = opener
         self._opened: dict[str, ArtifactStore] = {}
         self._lock = threading.Lock()
@@ -51,6 +52,11 @@ class ArtifactLocations:
             )
         bucket, _, folder = rest[2:].partition("/")
         return self._bucket(f"{scheme}://{bucket}"), checked_path(folder.rstrip("/"))
+
+    def close(self) -> None:
+        """Give back the connections to the MLflow server."""
+        if self._proxy is not None:
+            self._proxy.close()
 
     def _bucket(self, url: str) -> ArtifactStore:
         with self._lock:

@@ -28,7 +28,8 @@ _OWNED = re.compile(
     r"(?:(?P<run>[0-9a-f]{32})|models/(?P<model>m-[0-9a-f]{32}))/artifacts)(?:/(?P<rest>.*))?",
     re.DOTALL,
 )
-_UNSAFE = re.compile(r"[/\\\x00-\x1f\x7f]")
+# The last one stands for bytes that were not UTF-8.
+_UNSAFE = re.compile(r"[/\\\x00-\x1f\x7f\ufffd]")
 _LONGEST_SEGMENT = 255
 _DELETE_AT_ONCE = 1000
 

@@ -45,12 +45,14 @@ class MlflowTracking:
         url: str,
         *,
         clock: Callable[[], float] = time.time,
+        page_size: int = 100,
         transport: httpx2.BaseTransport | None = None,
     ) -> None:
         server = httpx2.URL(url.rstrip("/"))
         auth = httpx2.BasicAuth(server.username, server.password) if server.userinfo else None
         self.url = str(server.copy_with(username=None, password=None))
         self._clock = clock
+        self._page_size = page_size
         self._client = httpx2.Client(
             base_url=f"{self.url.rstrip('/')}/api/2.0/mlflow/",
             auth=auth,
@@ -58,6 +60,11 @@ class MlflowTracking:
             transport=transport,
         )
         self._files = MlflowArtifactStore(url, transport=transport)
+
+    def close(self) -> None:
+        """Give back connections; nothing else may be called afterwards."""
+        self._client.close()
+        self._files.close()
 
     def create_experiment(self, name: str) -> str:
         """See `Tracking`."""
@@ -107,7 +114,7 @@ class MlflowTracking:
     def _active_runs(self, experiment_id: str) -> Iterator[str]:
         """Yield ids of runs; each page is asked for when the runs of the last one are deleted."""
         while True:
-            body = {"experiment_ids": [experiment_id], "max_results": 100}
+            body = {"experiment_ids": [experiment_id], "max_results": self._page_size}
             runs = self._call("POST", "runs/search", json=body).get("runs") or []
             if not runs:
                 return

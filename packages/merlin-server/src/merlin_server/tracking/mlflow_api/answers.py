@@ -56,6 +56,7 @@ class MlflowRoute(APIRoute):
 
         async def answer(request: Request) -> Response:
             try:
+                _check_target(request)
                 return await handle(request)
             except MerlinError as error:
                 return error_answer(error)
@@ -72,6 +73,12 @@ def error_answer(error: MerlinError) -> JSONResponse:
     status, mlflow_code = _BY_CLASS.get(type(error), _BY_KIND[error.kind])
     body = {**error.to_dict(), "error_code": mlflow_code, "message": str(error)}
     return JSONResponse(body, status_code=status)
+
+
+def _check_target(request: Request) -> None:
+    # The router matches up to "$", which is before a last line break: it would be cut off.
+    if "\n" in request.scope["path"]:
+        raise InvalidTrackingRequest("A path must not have line breaks.")
 
 
 def _invalid(error: RequestValidationError) -> MerlinError:

@@ -14,16 +14,18 @@ from email.utils import format_datetime
 from functools import partial
 from urllib.parse import quote
 
-from anyio import from_thread, to_thread
+from anyio import CapacityLimiter, from_thread, to_thread
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 
 from merlin.artifacts.store import ObjectInfo
 from merlin_server.tracking.errors import NotSupportedByTracking
 from merlin_server.tracking.mlflow_api import shapes
-from merlin_server.tracking.mlflow_api.answers import MlflowRoute
+from merlin_server.tracking.mlflow_api.answers import MlflowRoute, TooLarge
 from merlin_server.tracking.model import Text
 from merlin_server.tracking.service import EmbeddedTracking
+
+UPLOADS_AT_ONCE = 32
 
 _MEDIA_TYPE = "application/octet-stream"
 _RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
@@ -33,6 +35,8 @@ def artifact_routes(tracking: EmbeddedTracking, *, max_bytes: int) -> APIRouter:
     """Return the routes, below ``/mlflow-artifacts``. ``max_bytes`` bounds one file."""
     router = APIRouter(prefix="/mlflow-artifacts", route_class=MlflowRoute)
     artifacts = tracking.artifacts
+    # Threads of their own: slow clients must not hold those that answer everybody else.
+    uploads = CapacityLimiter(UPLOADS_AT_ONCE)
 
     @router.get("/artifacts")
     def list_folder(path: Text = "") -> JSONResponse:
@@ -50,9 +54,11 @@ def artifact_routes(tracking: EmbeddedTracking, *, max_bytes: int) -> APIRouter:
             chunks, status_code=wanted.status, headers=headers, media_type=_MEDIA_TYPE
         )
 
-    @router.put("/artifacts/{path:path}", max_body_size=max_bytes)
+    @router.put("/artifacts/{path:path}")
     async def upload(path: Text, request: Request) -> JSONResponse:
-        await to_thread.run_sync(artifacts.write, path, _received(request))
+        await to_thread.run_sync(
+            artifacts.write, path, _received(request, max_bytes), limiter=uploads
+        )
         return JSONResponse({})
 
     @router.delete("/artifacts/{path:path}")
@@ -118,8 +124,18 @@ def _headers(file: ObjectInfo, part: Part) -> dict[str, str]:
     return headers
 
 
-def _received(request: Request) -> Iterator[bytes]:
+def _received(request: Request, max_bytes: int) -> Iterator[bytes]:
     """Yield the request's body in a worker thread; the end of the body is an empty chunk."""
+    if int(request.headers.get("content-length", 0)) > max_bytes:
+        raise _too_large(max_bytes)
+    left = max_bytes
     chunks = request.stream()
     while chunk := from_thread.run(partial(anext, chunks), b""):
+        left -= len(chunk)
+        if left < 0:
+            raise _too_large(max_bytes)
         yield chunk
+
+
+def _too_large(max_bytes: int) -> TooLarge:
+    return TooLarge(f"An artifact may have {max_bytes} bytes at most. Nothing was stored.")

@@ -92,7 +92,7 @@ def logged_model_data_routes(tracking: EmbeddedTracking) -> APIRouter:
     @router.get("/artifacts/directories")
     def list_artifacts(model_id: ModelId, artifact_directory_path: Text = "") -> JSONResponse:
         root = models.get(model_id).row.artifact_uri
-        folder = artifact_directory_path.strip("/")
+        folder = artifact_directory_path.removesuffix("/")
         entries = tracking.artifacts.list("/".join(filter(None, (folder_of(root), folder))))
         files = [shapes.file_info(entry, folder) for entry in entries]
         return JSONResponse({"root_uri": root, "files": files})

@@ -154,7 +154,7 @@ def reading_routes(tracking: EmbeddedTracking) -> APIRouter:
     @router.get("/artifacts/list")
     def list_artifacts(run_id: Text = "", run_uuid: Text = "", path: Text = "") -> JSONResponse:
         root = tracking.runs.get(run_id or run_uuid).artifact_uri
-        folder = path.strip("/")
+        folder = path.removesuffix("/")
         entries = tracking.artifacts.list("/".join(filter(None, (folder_of(root), folder))))
         files = [shapes.file_info(entry, folder) for entry in entries]
         return JSONResponse({"root_uri": root, "files": files})
