@@ -9,8 +9,6 @@ import schemathesis
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from merlin_server.auth.policy import Policy
-from merlin_server.settings import Settings
 from schemathesis.checks import not_a_server_error
 from schemathesis.generation import GenerationMode
 from schemathesis.specs.openapi.checks import (
@@ -18,6 +16,9 @@ from schemathesis.specs.openapi.checks import (
     response_schema_conformance,
     status_code_conformance,
 )
+
+from merlin_server.auth.policy import Policy
+from merlin_server.settings import Settings
 
 EXAMPLES = 12
 CHECKS = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from merlin.artifacts.errors import UnknownStore
 from merlin.artifacts.memory import MemoryStore
 from merlin.artifacts.mlflow import MlflowArtifactStore

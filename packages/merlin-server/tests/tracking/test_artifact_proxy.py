@@ -11,6 +11,7 @@ from urllib.parse import quote, urlsplit
 
 import httpx2
 import pytest
+
 from merlin.artifacts.errors import StoreFull
 from merlin.artifacts.local import LocalStore
 from merlin.artifacts.mlflow import MlflowArtifactStore

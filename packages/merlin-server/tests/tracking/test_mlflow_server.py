@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx2
 import pytest
+
 from merlin.errors import MerlinError
 from merlin_server.tracking.errors import (
     InvalidTrackingRequest,

@@ -6,6 +6,7 @@ import math
 import threading
 
 import pytest
+
 from merlin_server.tracking.errors import (
     InvalidTrackingRequest,
     TrackingConflict,

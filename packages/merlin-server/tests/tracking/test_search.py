@@ -7,6 +7,7 @@ import math
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from merlin_server.tracking.errors import InvalidTrackingRequest
 from merlin_server.tracking.model import Dataset, DatasetInput, Metric, Param, Tag
 from merlin_server.tracking.runs import RunChange

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import httpx2
 import pytest
+
 from merlin.artifacts.memory import MemoryStore
 from merlin.artifacts.mlflow import MlflowArtifactStore
 from merlin.artifacts.store import ArtifactStore
