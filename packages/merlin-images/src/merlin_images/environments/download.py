@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import threading
 import time
 import weakref
 from collections.abc import Callable
@@ -42,10 +43,8 @@ class WheelCache:
     def __init__(self, root: Path, *, pause: Callable[[float], None] = time.sleep) -> None:
         self._root = root
         self._pause = pause
-        self._client = httpx2.Client(
-            timeout=_TIMEOUT, limits=_CONNECTIONS, headers=_HEADERS, follow_redirects=True
-        )
-        self._close = weakref.finalize(self, self._client.close)
+        self._starting = threading.Lock()
+        self._client: httpx2.Client | None = None
 
     def fetch(
         self, wheel: LockedWheel, advance: Callable[[int], None] = lambda _amount: None
@@ -78,7 +77,18 @@ class WheelCache:
 
     def close(self) -> None:
         """Close idle connections; happens by itself when the cache is no longer used."""
-        self._close()
+        if self._client is not None:
+            self._client.close()
+
+    def _connected(self) -> httpx2.Client:
+        # A client takes longer to make than a whole build that downloads nothing.
+        with self._starting:
+            if self._client is None:
+                self._client = httpx2.Client(
+                    timeout=_TIMEOUT, limits=_CONNECTIONS, headers=_HEADERS, follow_redirects=True
+                )
+                weakref.finalize(self, self._client.close)
+            return self._client
 
     def _download(self, wheel: LockedWheel, partial: Path, advance: Callable[[int], None]) -> None:
         for attempt in range(1, _TRIES + 1):
@@ -95,7 +105,7 @@ class WheelCache:
         self, wheel: LockedWheel, partial: Path, advance: Callable[[int], None]
     ) -> None:
         digest, size = hashlib.sha256(), 0
-        with self._client.stream("GET", wheel.url) as response, partial.open("wb") as file:
+        with self._connected().stream("GET", wheel.url) as response, partial.open("wb") as file:
             response.raise_for_status()
             for chunk in response.iter_raw(256 * 1024):
                 size += len(chunk)

@@ -129,10 +129,12 @@ def _layers(
         BaseLayer(
             descriptor=descriptor,
             diff_id=diff_id,
-            title=descriptor.annotations.get(annotation_keys.LAYER_TITLE, name),
+            title=descriptor.annotations.get(annotation_keys.LAYER_TITLE, f"{name}, part {number}"),
             open=partial(registry.read_blob, reference, descriptor),
         )
-        for descriptor, diff_id in zip(descriptors, uncompressed, strict=True)
+        for number, (descriptor, diff_id) in enumerate(
+            zip(descriptors, uncompressed, strict=True), start=1
+        )
     )
 
 

@@ -35,34 +35,33 @@ class Run:
 
 
 def parse_config(body: bytes) -> dict[str, Any]:
-    """Read an image config and check what we build on. Raises `InvalidImage`."""
+    """Read an image config and check what is read of it elsewhere. Raises `InvalidImage`."""
     document = parse_object(body, "image config")
     diff_ids(document)
-    if not isinstance(document.get("config") or {}, dict):
-        raise InvalidImage("The image config's section 'config' is no object.")
     environment(document)
+    labels(document)
+    history = document.get("history")
+    if history is not None and not (
+        isinstance(history, list) and all(isinstance(entry, dict) for entry in history)
+    ):
+        raise InvalidImage("The image config's history is not a list of objects.")
     return document
 
 
 def diff_ids(config: Mapping[str, Any]) -> list[str]:
     """Return the digests of the uncompressed layers, lowest first."""
-    found = (config.get("rootfs") or {}).get("diff_ids")
-    if not isinstance(found, list) or not all(isinstance(item, str) for item in found):
-        raise InvalidImage("The image config has no list of diff_ids.")
-    return found
+    return _texts(_section(config, "rootfs").get("diff_ids"), "diff_ids")
 
 
 def environment(config: Mapping[str, Any]) -> dict[str, str]:
     """Return the environment an image sets, in its order."""
-    lines = (config.get("config") or {}).get("Env") or []
-    if not isinstance(lines, list) or not all(isinstance(line, str) for line in lines):
-        raise InvalidImage("The image config's environment is not a list of texts.")
+    lines = _texts(_section(config, "config").get("Env") or [], "environment")
     return {name: value for name, _, value in (line.partition("=") for line in lines)}
 
 
 def labels(config: Mapping[str, Any]) -> dict[str, str]:
     """Return the labels of an image."""
-    found = (config.get("config") or {}).get("Labels") or {}
+    found = _section(_section(config, "config"), "Labels")
     return {str(name): str(value) for name, value in found.items()}
 
 
@@ -72,7 +71,7 @@ def extend_config(
     """Return the config of an image made by putting layers on ``base``."""
     layers = list(added)
     moment = timestamp(created)
-    section = dict(base.get("config") or {})
+    section = dict(_section(base, "config"))
     section.pop("Cmd", None)
     section.pop("Healthcheck", None)
     kept = {k: v for k, v in environment(base).items() if k not in _DROPPED_ENVIRONMENT}
@@ -134,6 +133,19 @@ def timestamp(moment: datetime) -> str:
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _section(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    section = config.get(name) or {}
+    if not isinstance(section, dict):
+        raise InvalidImage(f"The image config's section {name!r} is no object.")
+    return section
+
+
+def _texts(found: object, what: str) -> list[str]:
+    if not isinstance(found, list) or not all(isinstance(item, str) for item in found):
+        raise InvalidImage(f"The image config has no list of texts as its {what}.")
+    return found
 
 
 def _history(base: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -38,8 +39,17 @@ def locate(
     folder = Path(match["folder"]).absolute()
     host = f"layout-{hashlib.sha256(str(folder).encode()).hexdigest()[:12]}"
     reference = Reference(host, "image")
-    if match["digest"]:
-        reference = reference.at_digest(match["digest"])
+    if digest := match["digest"] or (default_tag and not match["tag"] and _only_image(folder)):
+        reference = reference.at_digest(digest)
     elif tag := match["tag"] or default_tag:
         reference = reference.at_tag(tag)
     return LayoutRegistry(folder), reference
+
+
+def _only_image(folder: Path) -> str:
+    """The digest of a folder's only image: many tools write one without a name."""
+    try:
+        [entry] = json.loads((folder / "index.json").read_bytes())["manifests"]
+        return str(entry["digest"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""

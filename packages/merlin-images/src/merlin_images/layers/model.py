@@ -14,7 +14,6 @@ from functools import partial
 
 from merlin.artifacts.store import ArtifactStore
 from merlin.errors import Kind
-from merlin.output.human import human_size
 from merlin.progress import Progress, Step, step
 
 from merlin_images.layers.codecs import Codec, Uncompressed
@@ -100,7 +99,8 @@ def _layer(
     key = f"{_FORMAT}/{codec.name}/{_key(model.store, files)}"
     if known := layers.get(key):
         return known, False
-    title = files[0].path if len(files) == 1 else f"{len(files)} files of the model"
+    others = len(files) - 1
+    title = f"{files[0].path} and {others} more" if others else files[0].path
     size = sum(file.size for file in files)
     with step(progress, f"Write the layer of {title}", total=size) as running:
         layer, made = layers.make(
@@ -110,7 +110,6 @@ def _layer(
             codec=codec,
             produce=partial(_tar, model, files, running),
         )
-        running.detail = human_size(layer.descriptor.size)
     return layer, made
 
 

@@ -7,9 +7,10 @@ Only what wheels use is understood: stored and deflated regular files.
 
 from __future__ import annotations
 
-import mmap
+import os
 import stat
 import struct
+import weakref
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -47,13 +48,15 @@ class ZipArchive:
 
     def __init__(self, path: Path) -> None:
         self._label = path.name
-        with path.open("rb") as file:
-            try:
-                infos = zipfile.ZipFile(file).infolist()
-                # Stays valid after the file is closed, and goes with the last stream reading it.
-                self._bytes = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-            except (zipfile.BadZipFile, NotImplementedError, ValueError, struct.error) as error:
-                raise UnsafeWheel(f"{path.name} is no zip archive.", wheel=path.name) from error
+        # Read by position, which threads may do at once; closed with the last stream that reads.
+        self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        weakref.finalize(self, os.close, self._file)
+        self._size = os.fstat(self._file).st_size
+        try:
+            with zipfile.ZipFile(path) as archive:
+                infos = archive.infolist()
+        except (zipfile.BadZipFile, NotImplementedError, ValueError, struct.error) as error:
+            raise self.refused("is no zip archive") from error
         self._check_totals(infos)
         self.members = self._checked(infos)
 
@@ -81,8 +84,8 @@ class ZipArchive:
         total = sum(info.file_size for info in infos)
         if len(infos) > _MEMBERS or total > _TOTAL:
             raise self.refused(f"would unpack to {len(infos)} files and {total} bytes")
-        if total > _RATIO_FROM and total > _RATIO * len(self._bytes):
-            raise self.refused(f"would unpack to {total // len(self._bytes)} times its size")
+        if total > _RATIO_FROM and total > _RATIO * self._size:
+            raise self.refused(f"would unpack to {total // self._size} times its size")
 
     def _checked(self, infos: list[zipfile.ZipInfo]) -> dict[str, Member]:
         members: dict[str, Member] = {}
@@ -93,7 +96,7 @@ class ZipArchive:
                 raise self.refused("overlaps another member", name)
             start = self._data_start(info)
             floor = start + info.compress_size
-            if floor > len(self._bytes):
+            if floor > self._size:
                 raise self.refused("reaches beyond the archive", name)
             self._check_kind(info)
             if name.endswith("/") and not info.file_size:
@@ -128,22 +131,23 @@ class ZipArchive:
 
     def _data_start(self, info: zipfile.ZipInfo) -> int:
         """Where the member's bytes start; its own header must agree with the directory."""
-        after = info.header_offset + 30
-        if info.header_offset < 0 or after > len(self._bytes):
+        after = info.header_offset + _HEADER.size
+        if info.header_offset < 0 or after > self._size:
             raise self.refused("reaches beyond the archive", info.orig_filename)
         magic: bytes
         name_length: int
         extra_length: int
-        magic, name_length, extra_length = _HEADER.unpack_from(self._bytes, info.header_offset)
+        header = os.pread(self._file, _HEADER.size, info.header_offset)
+        magic, name_length, extra_length = _HEADER.unpack(header)
         encoding = "utf-8" if info.flag_bits & _UTF8 else "cp437"
-        name = self._bytes[after : after + name_length]
+        name = os.pread(self._file, name_length, after)
         if magic != b"PK\x03\x04" or name != info.orig_filename.encode(encoding):
             raise self.refused("is called otherwise by its own header", info.orig_filename)
         return after + name_length + extra_length
 
     def _stored(self, member: Member) -> Iterator[bytes]:
         for start in range(member.start, member.end, _CHUNK):
-            yield self._bytes[start : min(start + _CHUNK, member.end)]
+            yield os.pread(self._file, min(_CHUNK, member.end - start), start)
 
     def _inflated(self, member: Member) -> Iterator[bytes]:
         inflater = isal_zlib.decompressobj(-isal_zlib.MAX_WBITS)

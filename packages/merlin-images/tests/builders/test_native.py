@@ -1,0 +1,273 @@
+"""The native builder: the contract on every registry that needs no server, and what is its own."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from merlin.artifacts.memory import MemoryStore
+from merlin.artifacts.store import ArtifactStore
+from merlin.progress import Silent
+from merlin_images.builders.contract import CONDA, BuilderContract
+from merlin_images.builders.native import NativeBuilder
+from merlin_images.builders.port import BuildRequest
+from merlin_images.image import annotation_keys
+from merlin_images.image.errors import BaseNotFound, BasePythonMismatch, BaseUnsuitable
+from merlin_images.image.stored import read_image
+from merlin_images.layers.runtime import PythonNotSupported
+from merlin_images.registry.embedded.storage import RegistryStorage
+from merlin_images.registry.errors import RegistryUnavailable
+from merlin_images.registry.layout import LayoutRegistry
+from merlin_images.registry.memory import MemoryRegistry
+from merlin_images.registry.port import BlobWrite, Descriptor, ImageRegistry
+from merlin_images.registry.reference import Reference
+
+MakeBase = Callable[..., str]
+MakeCache = Callable[[], Path]
+
+
+class NativeContract(BuilderContract):
+    @pytest.fixture
+    def builder(self, registry: ImageRegistry, make_cache: MakeCache) -> NativeBuilder:
+        return NativeBuilder(lambda _: registry, make_cache())
+
+    @pytest.fixture
+    def another_builder(self, registry: ImageRegistry, make_cache: MakeCache) -> NativeBuilder:
+        return NativeBuilder(lambda _: registry, make_cache())
+
+    @pytest.fixture
+    def repository(self) -> Reference:
+        return Reference("registry.test", "team/fraud")
+
+
+class TestIntoMemory(NativeContract):
+    @pytest.fixture
+    def registry(self) -> ImageRegistry:
+        return MemoryRegistry()
+
+
+class TestIntoFolder(NativeContract):
+    @pytest.fixture
+    def registry(self, tmp_path: Path) -> ImageRegistry:
+        return LayoutRegistry(tmp_path / "layout")
+
+
+class TestIntoBuiltInRegistry(NativeContract):
+    @pytest.fixture
+    def registry(self, tmp_path: Path) -> ImageRegistry:
+        return RegistryStorage(tmp_path / "registry")
+
+
+class Recording(MemoryRegistry):
+    """A registry that counts what it is asked and can forget or break."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: Counter[str] = Counter()
+        self.written: Counter[BlobWrite] = Counter()
+        self.broken = False
+
+    def resolve(self, reference: Reference) -> Descriptor | None:
+        self.asked["resolve"] += 1
+        if self.broken:
+            raise RegistryUnavailable("The registry is away.")
+        return super().resolve(reference)
+
+    def read_manifest(self, reference: Reference) -> tuple[Descriptor, bytes]:
+        self.asked["read_manifest"] += 1
+        return super().read_manifest(reference)
+
+    def write_manifest(self, reference: Reference, media_type: str, body: bytes) -> Descriptor:
+        self.asked["write_manifest"] += 1
+        return super().write_manifest(reference, media_type, body)
+
+    def write_blob(
+        self,
+        repository: Reference,
+        descriptor: Descriptor,
+        open_source: Callable[[], Iterable[bytes]],
+        *,
+        mount_from: Sequence[str] = (),
+    ) -> BlobWrite:
+        outcome = super().write_blob(repository, descriptor, open_source, mount_from=mount_from)
+        self.asked["write_blob"] += 1
+        self.written[outcome] += 1
+        return outcome
+
+    def forget_blobs(self, repository: str) -> None:
+        for key in [key for key in self._blobs if key[0] == repository]:
+            del self._blobs[key]
+
+
+@pytest.fixture
+def registry() -> Recording:
+    return Recording()
+
+
+@pytest.fixture
+def builder(registry: Recording, make_cache: MakeCache) -> NativeBuilder:
+    return NativeBuilder(lambda _: registry, make_cache())
+
+
+@pytest.fixture
+def store() -> ArtifactStore:
+    return MemoryStore()
+
+
+@pytest.fixture
+def wanted(store: ArtifactStore, base: str) -> BuildRequest:
+    request = BuilderContract.request_for(
+        store,
+        Reference("registry.test", "team/fraud"),
+        base,
+        {"conda.yaml": CONDA.encode(), "python_model.pkl": b"pickle"},
+    )
+    return replace(request, target=replace(request.target, tag=""))
+
+
+def test_nothing_changed_costs_one_look(
+    builder: NativeBuilder, registry: Recording, wanted: BuildRequest
+) -> None:
+    builder.build(wanted, Silent())
+    registry.asked.clear()
+    assert builder.build(wanted, Silent()).reused
+    assert registry.asked == {"resolve": 1}
+
+
+def test_a_new_model_writes_its_layer_the_config_and_the_manifest(
+    builder: NativeBuilder, registry: Recording, store: ArtifactStore, wanted: BuildRequest
+) -> None:
+    builder.build(wanted, Silent())
+    store.write("7/model/python_model.pkl", [b"another"])
+    registry.asked.clear()
+    builder.build(wanted, Silent())
+    assert registry.asked == {"resolve": 1, "write_blob": 2, "write_manifest": 1}
+
+
+def test_a_new_repository_is_filled_by_mounts(
+    builder: NativeBuilder, registry: Recording, wanted: BuildRequest
+) -> None:
+    builder.build(wanted, Silent())
+    registry.written.clear()
+    there = replace(wanted, target=Reference("registry.test", "team/copy"), model_name="copy")
+    built = builder.build(there, Silent())
+    assert registry.written[BlobWrite.UPLOADED] == 1, "only the config is new"
+    assert {layer.action for layer in built.layers} == {"mounted"}
+
+
+def test_blobs_the_registry_lost_are_uploaded_again(
+    builder: NativeBuilder, registry: Recording, store: ArtifactStore, wanted: BuildRequest
+) -> None:
+    before = builder.build(wanted, Silent())
+    registry.forget_blobs("team/fraud")
+    store.write("7/model/python_model.pkl", [b"another"])
+    after = builder.build(wanted, Silent())
+    assert registry.asked["write_manifest"] == 3, "once, refused, and once more"
+    for layer in (*before.layers, *after.layers):
+        descriptor = Descriptor("", layer.digest, layer.size)
+        if layer in before.layers and layer.kind == "model":
+            continue
+        assert b"".join(registry.read_blob(wanted.target, descriptor))
+
+
+def test_a_registry_that_is_away_is_never_an_absent_image(
+    builder: NativeBuilder, registry: Recording, wanted: BuildRequest
+) -> None:
+    registry.broken = True
+    with pytest.raises(RegistryUnavailable):
+        builder.find(wanted)
+    with pytest.raises(RegistryUnavailable):
+        builder.build(wanted, Silent())
+
+
+def test_every_input_is_part_of_the_content_tag(
+    builder: NativeBuilder, wanted: BuildRequest, make_base: MakeBase
+) -> None:
+    built = builder.build(wanted, Silent())
+    changes: list[dict[str, object]] = [
+        {"model_name": "other"},
+        {"model_type": "sklearn"},
+        {"version": "8"},
+        {"python": "3.12"},
+        {"created": datetime(2026, 1, 2, tzinfo=UTC)},
+        {"labels": {"team": "risk"}},
+        {"base": make_base()},
+    ]
+    for change in changes:
+        assert builder.find(replace(wanted, **change)) is None, change  # type: ignore[arg-type]
+    assert builder.find(wanted) == built.reference
+
+
+def test_a_version_that_is_no_tag_is_written_as_one(
+    builder: NativeBuilder, wanted: BuildRequest
+) -> None:
+    built = builder.build(replace(wanted, version="2026/01 β"), Silent())
+    assert built.reference.tag.startswith("2026-01---")
+
+
+def test_base_and_labels_are_recorded(
+    builder: NativeBuilder, registry: Recording, wanted: BuildRequest, base: str
+) -> None:
+    built = builder.build(replace(wanted, labels={"team": "risk"}), Silent())
+    image = read_image(registry, built.reference)
+    assert image.manifest.annotations[annotation_keys.BASE_NAME] == base
+    assert image.manifest.annotations[annotation_keys.BASE_DIGEST].startswith("sha256:")
+    assert image.config["config"]["Labels"]["team"] == "risk"
+    assert len(image.config["history"]) == len(built.layers)
+
+
+def test_a_large_file_is_a_plain_layer_of_its_own(
+    builder: NativeBuilder, registry: Recording, store: ArtifactStore, wanted: BuildRequest
+) -> None:
+    store.write("7/model/artifacts/weights.bin", [bytes(2**20)] * 17)
+    built = builder.build(wanted, Silent())
+    image = read_image(registry, built.reference)
+    small, weights = image.manifest.layers[-2:]
+    assert weights.media_type.endswith(".tar")
+    assert weights.annotations[annotation_keys.LAYER_TITLE] == "artifacts/weights.bin"
+    assert small.size < 2**20
+
+
+@pytest.mark.parametrize(
+    ("labels", "error"),
+    [
+        ({annotation_keys.PYTHON_VERSION: "3.12.1"}, BasePythonMismatch),
+        ({annotation_keys.PYTHON_VERSION: ""}, BasePythonMismatch),
+        ({annotation_keys.GLIBC_VERSION: "2.17"}, BaseUnsuitable),
+    ],
+)
+def test_a_base_that_does_not_fit_is_refused(
+    builder: NativeBuilder,
+    wanted: BuildRequest,
+    make_base: MakeBase,
+    labels: dict[str, str],
+    error: type[Exception],
+) -> None:
+    with pytest.raises(error):
+        builder.build(replace(wanted, base=make_base(labels=labels)), Silent())
+
+
+def test_a_base_of_another_machine_is_refused(
+    builder: NativeBuilder, wanted: BuildRequest, make_base: MakeBase
+) -> None:
+    with pytest.raises(BaseNotFound, match="linux/amd64"):
+        builder.build(replace(wanted, base=make_base(architecture="arm64")), Silent())
+
+
+def test_a_base_that_is_not_there_is_named(
+    builder: NativeBuilder, wanted: BuildRequest, tmp_path: Path
+) -> None:
+    with pytest.raises(BaseNotFound, match=str(tmp_path / "absent")):
+        builder.build(replace(wanted, base=f"layout:{tmp_path / 'absent'}"), Silent())
+
+
+def test_a_python_the_runtime_does_not_run_on_is_refused(
+    builder: NativeBuilder, store: ArtifactStore, wanted: BuildRequest
+) -> None:
+    store.write("7/model/conda.yaml", [b"dependencies: [python=3.8, pip]"])
+    with pytest.raises(PythonNotSupported, match=r"3\.8"):
+        builder.build(wanted, Silent())
