@@ -50,6 +50,8 @@ def create_app(services: Services) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         telemetry=_NO_TELEMETRY,
+        # merlin-sdk names no content type. Browsers are held off by their Origin, see `auth`.
+        strict_content_type=False,
         middleware=[
             Middleware(metrics.MetricsMiddleware, services.metrics),
             Middleware(AuthMiddleware, services.policy),

@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from merlin_images.registry.open import open_registry
-
 from merlin.errors import Kind, MerlinError
 from merlin_images.registry.embedded.storage import RegistryStorage
+from merlin_images.registry.open import open_registry
 from merlin_images.registry.port import ImageRegistry
 from merlin_images.registry.reference import Reference
 from merlin_server.settings import RegistrySettings
