@@ -137,9 +137,9 @@ class Overview:
                     for row in endpoints
                     if row.model_id == model.id
                 ],
-                command=f"merlin predict --project {project.name} --model {model.name}"
+                command=f"merlin predict {model.name} --project {project.name} --file request.json"
                 if address
-                else f"merlin deploy --project {project.name} --model {model.name}",
+                else f"merlin deploy {model.name} --project {project.name}",
             )
         return views
 
@@ -149,7 +149,7 @@ class Overview:
         environment = session.get_one(EnvironmentRow, row.environment_id)
         qualifier = _qualifier(session, row.environment_id)
         url = self.addresses.version(project.name, model.name, row.version_id, qualifier)
-        named = f"--project {project.name} --model {model.name} --version {row.version_id}"
+        named = f"{model.name}:{row.version_id} --project {project.name}"
         return EndpointView(
             version=row.version_id,
             environment=environment.name,
