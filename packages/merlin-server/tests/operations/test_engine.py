@@ -376,6 +376,16 @@ def test_two_engines_on_one_database_never_apply_a_stale_result(bench: Bench) ->
     race(bench, rounds=60)
 
 
+@pytest.mark.parts("postgres")
+def test_two_engines_on_postgresql_never_apply_a_stale_result(postgres_url: str) -> None:
+    database = Database(postgres_url)
+    Row.metadata.drop_all(database.engine)
+    Row.metadata.create_all(database.engine)
+    race(Bench(database), rounds=120)
+    Row.metadata.drop_all(database.engine)
+    database.dispose()
+
+
 def race(bench: Bench, rounds: int) -> None:
     """Leases so short that workers lose them all the time, requests that keep coming, and two
     engines: what is applied must be what was wanted last, applied by whoever held the token."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,7 +26,6 @@ from merlin.errors import Kind, MerlinError
 from merlin_server.deployers.memory import Outcome
 from merlin_server.deployers.port import RevisionSpec
 
-POSTGRES = Path("/usr/lib/postgresql/15/bin")
 DEADLINE = 2 * (600 + 300 + 60) + 60
 FINAL = {"running", "serving", "failed", "terminated"}
 
@@ -203,10 +201,18 @@ def run(new_world: Callable[[], Any], killed: type[BaseException], examples: int
 def test_every_life_on_sqlite_ends_well(
     new_world: Callable[[], Any], killed: type[BaseException]
 ) -> None:
-    run(new_world, killed, 40)
+    run(new_world, killed, 25)
+
+
+@pytest.mark.parts("postgres")
+def test_every_life_on_postgresql_ends_well(
+    new_postgres_world: Callable[[], Any], killed: type[BaseException]
+) -> None:
+    run(new_postgres_world, killed, 8)
 
 
 @pytest.mark.long
+@pytest.mark.timeout(3600)
 def test_every_long_life_on_sqlite_ends_well(
     new_world: Callable[[], Any], killed: type[BaseException]
 ) -> None:
