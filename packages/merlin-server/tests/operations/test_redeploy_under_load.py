@@ -1,5 +1,5 @@
-"""While a client keeps calling, revisions come and go; no call may fail or hear an old revision
-after the new one was announced."""
+"""While clients keep calling, revisions come and go: no call fails, none goes back to an old
+revision, and a revision is idle when it is stopped."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ class Target(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Answer)
         self.colour = colour
         self.stopping = False
+        self.busy = 0
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
         self._thread = threading.Thread(target=self.serve_forever, args=(0.01,))
         self._thread.start()
@@ -51,6 +52,7 @@ class Answer(BaseHTTPRequestHandler):
     server: Target
 
     def do_POST(self) -> None:
+        self.server.busy += 1
         body = self.rfile.read(int(self.headers["content-length"]))
         time.sleep(0.01)
         answer = f"{self.server.colour} {body.decode()}".encode()
@@ -58,6 +60,7 @@ class Answer(BaseHTTPRequestHandler):
         self.send_header("content-length", str(len(answer)))
         self.end_headers()
         self.wfile.write(answer)
+        self.server.busy -= 1
         self.close_connection = self.server.stopping
 
     def log_message(self, *_arguments: Any) -> None:
@@ -70,6 +73,7 @@ class RealServers(MemoryDeployer):
     def __init__(self) -> None:
         super().__init__(MemoryCluster())
         self.targets: dict[str, Target] = {}
+        self.busy_when_stopped: list[int] = []
 
     def apply(self, spec: RevisionSpec, progress: Progress) -> None:
         super().apply(spec, progress)
@@ -79,6 +83,7 @@ class RealServers(MemoryDeployer):
 
     def stop(self, name: str, *, grace_seconds: float) -> None:
         if target := self.targets.pop(name, None):
+            self.busy_when_stopped.append(target.busy)
             target.stop()
         super().stop(name, grace_seconds=grace_seconds)
 
@@ -187,6 +192,7 @@ def test_no_call_fails_while_revisions_switch(
         caller.done.set()
         caller.join(30)
     engine.stop(10)
+    assert deployer.busy_when_stopped == [0] * (revisions - 1)
     assert [caller.wrong for caller in callers] == [[], [], []]
     for caller in callers:
         assert caller.heard == [str(number) for number in range(revisions)]
