@@ -31,7 +31,7 @@ class Target(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Answer)
         self.colour = colour
         self.stopping = False
-        self.busy = 0
+        self.busy: set[int] = set()
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
         self._thread = threading.Thread(target=self.serve_forever, args=(0.01,))
         self._thread.start()
@@ -52,15 +52,15 @@ class Answer(BaseHTTPRequestHandler):
     server: Target
 
     def do_POST(self) -> None:
-        self.server.busy += 1
+        self.server.busy.add(threading.get_ident())
         body = self.rfile.read(int(self.headers["content-length"]))
         time.sleep(0.01)
         answer = f"{self.server.colour} {body.decode()}".encode()
         self.send_response(200)
         self.send_header("content-length", str(len(answer)))
         self.end_headers()
+        self.server.busy.discard(threading.get_ident())
         self.wfile.write(answer)
-        self.server.busy -= 1
         self.close_connection = self.server.stopping
 
     def log_message(self, *_arguments: Any) -> None:
@@ -83,7 +83,7 @@ class RealServers(MemoryDeployer):
 
     def stop(self, name: str, *, grace_seconds: float) -> None:
         if target := self.targets.pop(name, None):
-            self.busy_when_stopped.append(target.busy)
+            self.busy_when_stopped.append(len(target.busy))
             target.stop()
         super().stop(name, grace_seconds=grace_seconds)
 
