@@ -20,6 +20,13 @@ class InvalidReference(RegistryError):
     hint = "Write it as host[:port]/name[:tag][@sha256:...], with a lower-case name."
 
 
+class InvalidDigest(InvalidReference):
+    """The text is not a digest that registries here can compute."""
+
+    code = "image_digest_invalid"
+    hint = "A digest is sha256: and 64, or sha512: and 128, lower-case hexadecimal digits."
+
+
 class ImageNotFound(RegistryError):
     """The registry says that there is no such manifest or blob."""
 
@@ -63,3 +70,43 @@ class RegistryUnavailable(RegistryError):
     code = "registry_unavailable"
     kind = Kind.UNAVAILABLE
     hint = "Check that the registry is up and its address is right, then try again."
+
+
+class ManifestInvalid(RegistryError):
+    """The bytes are not a manifest or index that a registry may accept."""
+
+    code = "image_manifest_invalid"
+    kind = Kind.INVALID
+
+
+class RegistryUnsupported(RegistryError):
+    """This registry cannot do what was asked, or is configured not to."""
+
+    code = "registry_unsupported"
+    kind = Kind.UPSTREAM
+
+
+class RegistryFull(RegistryError):
+    """No space left in the registry's storage."""
+
+    code = "registry_full"
+    kind = Kind.EXHAUSTED
+    hint = "Free disk space, then try again. Nothing of the upload was kept."
+
+
+class UploadUnknown(RegistryError):
+    """There is no such upload session: it was finished, cancelled or never opened."""
+
+    code = "registry_upload_unknown"
+    kind = Kind.NOT_FOUND
+
+
+class UploadOutOfOrder(RegistryError):
+    """A chunk does not start where the upload ends; ``received`` bytes are there."""
+
+    code = "registry_upload_out_of_order"
+    kind = Kind.CONFLICT
+
+    def __init__(self, message: str, *, received: int) -> None:
+        super().__init__(message, received=received)
+        self.received = received

@@ -1,212 +1,219 @@
-"""An OCI image layout folder as a registry (image-spec v1.1, image-layout.md).
+"""An OCI image layout: a folder that other tools read and write too (image-spec, image-layout.md).
 
-One folder may hold several repositories: a manifest's name stands in its ``index.json`` entry as
-the annotation ``org.opencontainers.image.ref.name``, written ``repository:tag`` here, or only a
-tag where another tool wrote it (then it answers for any repository). Blobs are shared by all.
+One folder holds images of several repositories: an entry of ``index.json`` is annotated with the
+full reference (``host/repository:tag``, or ``host/repository@digest`` for what has no tag).
+Entries that other tools wrote with a bare tag, or with no name at all, are found under that tag,
+or any tag, of whichever repository is asked for. Blobs are shared by all.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
 import json
-import uuid
+import os
+import secrets
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from merlin_images.registry.errors import (
-    BlobsMissing,
-    DigestMismatch,
-    ImageNotFound,
-    RegistryUnavailable,
-)
+from merlin_images.registry.digests import check_digest, digest_of, split_digest, verified
+from merlin_images.registry.errors import BlobsMissing, ImageNotFound, ManifestInvalid
+from merlin_images.registry.manifests import INDEX_TYPES, read_links, read_referrers
 from merlin_images.registry.port import OCI_INDEX, BlobWrite, Descriptor
 from merlin_images.registry.reference import Reference
 
 REF_NAME = "org.opencontainers.image.ref.name"
-CHUNK = 2**20
+_CHUNK = 1 << 20
 
 
 class LayoutRegistry:
-    """Implements `ImageRegistry`, `ListsTags` and `Deletes` on a layout folder, made if absent.
+    """A layout folder, made with the first write; several processes may share it."""
 
-    Threads and processes may share it: ``index.json`` changes under a lock and by rename.
-    """
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._lock = threading.RLock()
 
-    def __init__(self, root: Path) -> None:
-        self._root = root
-        self._blobs = root / "blobs" / "sha256"
+    def entries(self) -> list[Descriptor]:
+        """Return what ``index.json`` lists, names in the annotations."""
+        try:
+            return read_referrers((self._folder / "index.json").read_bytes())
+        except FileNotFoundError:
+            return []
 
     def resolve(self, reference: Reference) -> Descriptor | None:
-        """See `ImageRegistry`."""
-        for entry in self._entries():
-            if reference.digest == entry["digest"] or (
-                not reference.digest and _names(entry, reference)
-            ):
-                return Descriptor.from_dict({**entry, "annotations": None})
-        return self._child(reference.digest) if reference.digest else None
+        found = self._find(reference)
+        return replace(found, annotations={}) if found else None
 
     def read_manifest(self, reference: Reference) -> tuple[Descriptor, bytes]:
-        """See `ImageRegistry`."""
         descriptor = self.resolve(reference)
         if descriptor is None:
-            raise ImageNotFound(
-                f"{self._root} holds no image {reference.repository}:{reference.identifier}.",
-                reference=str(reference),
-            )
+            raise ImageNotFound(f"There is no image {reference} in {self._folder}.")
         return descriptor, b"".join(self.read_blob(reference, descriptor))
 
     def write_manifest(self, reference: Reference, media_type: str, body: bytes) -> Descriptor:
-        """See `ImageRegistry`."""
-        descriptor = Descriptor(media_type, _digest(body), len(body))
-        if reference.digest not in ("", descriptor.digest):
-            raise DigestMismatch(f"The manifest's digest is {descriptor.digest}.")
-        manifest = json.loads(body)
-        named = [*manifest.get("layers", []), *manifest.get("manifests", [])]
-        named += [manifest["config"]] if "config" in manifest else []
-        missing = [item["digest"] for item in named if not self._path(item["digest"]).exists()]
+        links = read_links(media_type, body)
+        algorithm = split_digest(reference.digest)[0] if reference.digest else "sha256"
+        descriptor = Descriptor(links.descriptor.media_type, digest_of(body, algorithm), len(body))
+        if reference.digest:
+            check_digest(descriptor.digest, reference.digest)
+        needed = [*links.blobs, *links.manifests]
+        missing = [each.digest for each in needed if not self._path(each.digest).exists()]
         if missing:
-            raise BlobsMissing(f"{self._root} lacks blobs of the manifest.", digests=missing)
+            raise BlobsMissing(
+                f"{reference} refers to what is not in {self._folder}.",
+                digests=list(dict.fromkeys(missing)),
+            )
         self.write_blob(reference, descriptor, lambda: [body])
-        entry = descriptor.to_dict()
-        if reference.tag:
-            entry["annotations"] = {REF_NAME: f"{reference.repository}:{reference.tag}"}
         with self._changing() as entries:
-            entries[:] = [
-                other
-                for other in entries
-                if not (reference.tag and _names(other, reference)) and other != entry
-            ]
-            entries.append(entry)
+            names = {_by_digest(reference, descriptor.digest)}
+            if reference.tag:
+                names.add(_by_tag(reference))
+            entries[:] = [each for each in entries if each.annotations.get(REF_NAME) not in names]
+            entries += [replace(descriptor, annotations={REF_NAME: name}) for name in names]
         return descriptor
 
     def read_blob(
         self, repository: Reference, descriptor: Descriptor, *, offset: int = 0
     ) -> Iterator[bytes]:
-        """See `ImageRegistry`."""
-        path = self._path(descriptor.digest)
-        if not path.exists():
-            raise ImageNotFound(
-                f"{self._root} ({repository.repository}) holds no blob {descriptor.digest}.",
-                digest=descriptor.digest,
-            )
-        return _verified(path, descriptor.digest, offset)
+        chunks = _read(self._path(descriptor.digest), offset)
+        try:
+            next(chunks)  # Started, so that closing or dropping the iterator closes the file.
+        except FileNotFoundError:
+            raise ImageNotFound(f"{repository} has no blob {descriptor.digest}.") from None
+        return chunks if offset else verified(chunks, descriptor)
 
     def write_blob(
         self,
-        repository: Reference,  # noqa: ARG002  blobs are shared by all
+        repository: Reference,  # noqa: ARG002 -- blobs are shared
         descriptor: Descriptor,
         open_source: Callable[[], Iterable[bytes]],
         *,
-        mount_from: Sequence[str] = (),  # noqa: ARG002  one folder: nothing to mount
+        mount_from: Sequence[str] = (),  # noqa: ARG002 -- what could be mounted is there already
     ) -> BlobWrite:
-        """See `ImageRegistry`."""
-        path = self._path(descriptor.digest)
-        if path.exists():
+        target = self._path(descriptor.digest)
+        if target.exists():
             return BlobWrite.PRESENT
-        self._blobs.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{uuid.uuid4().hex}")
-        hasher, size = hashlib.sha256(), 0
-        try:
-            with partial.open("wb") as file:
-                for chunk in open_source():
-                    hasher.update(chunk)
-                    size += len(chunk)
-                    file.write(chunk)
-            if (f"sha256:{hasher.hexdigest()}", size) != (descriptor.digest, descriptor.size):
-                raise DigestMismatch(f"The source is not {descriptor.digest}.")
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+        self._write(target, verified(open_source(), descriptor))
         return BlobWrite.UPLOADED
 
     def tags(self, repository: Reference) -> Iterator[str]:
-        """See `ListsTags`."""
-        for entry in self._entries():
-            name = (entry.get("annotations") or {}).get(REF_NAME, "")
-            tag = name.rpartition(":")[2]
-            if tag and _names(entry, repository.at_tag(tag)):
-                yield tag
+        start = f"{repository.host}/{repository.repository}:"
+        names = (each.annotations.get(REF_NAME, "") for each in self.entries())
+        return iter(sorted({name.removeprefix(start) for name in names if name.startswith(start)}))
 
     def delete_manifest(self, reference: Reference) -> None:
-        """See `Deletes`. Blobs stay: others may share them."""
+        """Take entries away; blobs stay, they may be another image's."""
+        start = f"{reference.host}/{reference.repository}"
         with self._changing() as entries:
-            entries[:] = [
-                entry
-                for entry in entries
-                if not (
-                    entry["digest"] == reference.digest
-                    if reference.digest
-                    else _names(entry, reference)
-                )
-            ]
 
-    def _child(self, digest: str) -> Descriptor | None:
-        """A manifest that only an index of this layout names."""
-        for entry in self._entries():
-            if entry.get("mediaType") == OCI_INDEX and self._path(entry["digest"]).exists():
-                index = json.loads(self._path(entry["digest"]).read_bytes())
-                for child in index.get("manifests", []):
-                    if child["digest"] == digest and self._path(digest).exists():
-                        return Descriptor.from_dict({**child, "annotations": None})
+            def goes(entry: Descriptor) -> bool:
+                name = entry.annotations.get(REF_NAME, "")
+                if reference.digest:
+                    ours = name.startswith((f"{start}:", f"{start}@"))
+                    return ours and entry.digest == reference.digest
+                return name == _by_tag(reference)
+
+            entries[:] = [entry for entry in entries if not goes(entry)]
+
+    def referrers(self, reference: Reference, *, artifact_type: str = "") -> list[Descriptor]:
+        start = f"{reference.host}/{reference.repository}@"
+        found = []
+        for entry in self.entries():
+            if not entry.annotations.get(REF_NAME, "").startswith(start):
+                continue
+            body = b"".join(self.read_blob(reference, entry))
+            links = read_links(entry.media_type, body, entry.digest)
+            if links.subject is not None and links.subject.digest == reference.digest:
+                found.append(links.descriptor)
+        return [each for each in found if artifact_type in {"", each.artifact_type}]
+
+    def _find(self, reference: Reference) -> Descriptor | None:
+        entries = self.entries()
+        foreign = [entry for entry in entries if "/" not in entry.annotations.get(REF_NAME, "")]
+        if not reference.digest:
+            named = [entry for entry in entries if _is_named(entry, _by_tag(reference))]
+            tagged = [entry for entry in foreign if _is_named(entry, reference.tag)]
+            unnamed = [entry for entry in foreign if REF_NAME not in entry.annotations]
+            return next(iter([*named, *tagged, *unnamed]), None)
+        start = f"{reference.host}/{reference.repository}"
+        own = [
+            entry
+            for entry in entries
+            if entry.annotations.get(REF_NAME, "").startswith((f"{start}:", f"{start}@"))
+        ]
+        return self._within([*own, *foreign], reference.digest)
+
+    def _within(self, entries: Iterable[Descriptor], digest: str) -> Descriptor | None:
+        """Look for a digest among the entries and, as other tools nest them, in their indexes."""
+        for entry in entries:
+            if entry.digest == digest:
+                return entry
+            if entry.media_type in INDEX_TYPES and self._path(entry.digest).exists():
+                body = self._path(entry.digest).read_bytes()
+                with contextlib.suppress(ManifestInvalid):
+                    found = self._within(read_links(entry.media_type, body).manifests, digest)
+                    if found is not None:
+                        return found
         return None
 
-    def _entries(self) -> list[dict[str, Any]]:
-        try:
-            found = json.loads((self._root / "index.json").read_bytes())["manifests"]
-        except FileNotFoundError:
-            return []
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise RegistryUnavailable(
-                f"{self._root} is no readable OCI image layout: {error}.",
-                hint="Check the folder; index.json must be what the OCI image-spec describes.",
-            ) from None
-        return list(found)
+    def _path(self, digest: str) -> Path:
+        return self._folder.joinpath("blobs", *split_digest(digest))
 
     @contextlib.contextmanager
-    def _changing(self) -> Iterator[list[dict[str, Any]]]:
-        self._root.mkdir(parents=True, exist_ok=True)
-        with (self._root / ".lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            entries = self._entries()
-            yield entries
-            _replace(self._root / "oci-layout", {"imageLayoutVersion": "1.0.0"})
-            index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries}
-            _replace(self._root / "index.json", index)
+    def _changing(self) -> Iterator[list[Descriptor]]:
+        """Yield the entries to be changed in place, alone among threads and processes."""
+        marker = self._folder / "oci-layout"
+        with self._lock:
+            if not marker.exists():
+                self._write(marker, [b'{"imageLayoutVersion":"1.0.0"}'])
+            with marker.open("rb") as locked:
+                fcntl.flock(locked, fcntl.LOCK_EX)
+                entries = self.entries()
+                yield entries
+                body = {
+                    "schemaVersion": 2,
+                    "mediaType": OCI_INDEX,
+                    "manifests": [entry.to_dict() for entry in _ordered(entries)],
+                }
+                text = json.dumps(body, indent=1, sort_keys=True)
+                self._write(self._folder / "index.json", [text.encode()])
 
-    def _path(self, digest: str) -> Path:
-        algorithm, _, name = digest.partition(":")
-        if algorithm != "sha256" or not name.isalnum():
-            raise DigestMismatch(f"{digest!r} is not a sha256 digest.")
-        return self._blobs / name
+    def _write(self, target: Path, chunks: Iterable[bytes]) -> None:
+        """Make a file appear whole."""
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_name(f".{target.name[:32]}.{secrets.token_hex(8)}")
+        try:
+            with temporary.open("wb") as file:
+                for chunk in chunks:
+                    file.write(chunk)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
-def _names(entry: dict[str, Any], reference: Reference) -> bool:
-    name = (entry.get("annotations") or {}).get(REF_NAME)
-    return name in {reference.tag, f"{reference.repository}:{reference.tag}"}
+def _by_tag(reference: Reference) -> str:
+    return f"{reference.host}/{reference.repository}:{reference.tag}"
 
 
-def _verified(path: Path, digest: str, offset: int) -> Iterator[bytes]:
-    hasher = hashlib.sha256()
-    with path.open("rb") as file:
+def _by_digest(reference: Reference, digest: str) -> str:
+    return f"{reference.host}/{reference.repository}@{digest}"
+
+
+def _is_named(entry: Descriptor, name: str) -> bool:
+    return entry.annotations.get(REF_NAME) == name
+
+
+def _ordered(entries: Iterable[Descriptor]) -> list[Descriptor]:
+    return sorted(entries, key=lambda entry: (entry.annotations.get(REF_NAME, ""), entry.digest))
+
+
+def _read(path: Path, offset: int) -> Iterator[bytes]:
+    with path.open("rb", buffering=0) as file:
+        yield b""
         file.seek(offset)
-        chunk = file.read(CHUNK)
-        while chunk:
-            hasher.update(chunk)
-            following = file.read(CHUNK)
-            if not following and not offset and f"sha256:{hasher.hexdigest()}" != digest:
-                raise DigestMismatch(f"The stored blob {digest} is damaged.")
+        while chunk := file.read(_CHUNK):
             yield chunk
-            chunk = following
-
-
-def _replace(path: Path, body: dict[str, Any]) -> None:
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    partial.write_text(json.dumps(body, indent=1))
-    partial.replace(path)
-
-
-def _digest(content: bytes) -> str:
-    return f"sha256:{hashlib.sha256(content).hexdigest()}"

@@ -55,6 +55,8 @@ class Descriptor:
             body["artifactType"] = self.artifact_type
         if self.annotations:
             body["annotations"] = dict(self.annotations)
+        if self.artifact_type:
+            body["artifactType"] = self.artifact_type
         return body
 
     @classmethod
@@ -70,7 +72,10 @@ class Descriptor:
 
 
 class BlobWrite(Enum):
-    """How a blob came to be in the repository."""
+    """How a blob came to be in the repository.
+
+    A registry that is asked to mount what is already there may say MOUNTED as well.
+    """
 
     PRESENT = "present"
     MOUNTED = "mounted"

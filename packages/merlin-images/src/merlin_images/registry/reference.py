@@ -50,9 +50,7 @@ class Reference:
 
     def at_tag(self, tag: str) -> Reference:
         """The same repository at another tag."""
-        if not _TAG.fullmatch(tag):
-            raise InvalidReference(f"{tag!r} is not a valid image tag.")
-        return replace(self, tag=tag, digest="")
+        return replace(self, tag=check_tag(tag), digest="")
 
     def at_digest(self, digest: str) -> Reference:
         """The same repository at a digest."""
@@ -81,8 +79,27 @@ def parse_reference(text: str, *, default_tag: str = "latest") -> Reference:
         raise InvalidReference(f"{text!r} has no valid tag after ':'.")
     if host == DOCKER_HUB and "/" not in name:
         name = f"library/{name}"
-    if not _REPOSITORY.fullmatch(name) or len(name) > 255:
-        raise InvalidReference(f"{text!r} has no valid repository name.")
+    check_repository(name)
     if not tag and not digest:
         tag = default_tag
     return Reference(host=host, repository=name, tag=tag, digest=digest)
+
+
+def check_repository(name: str) -> str:
+    """Return ``name`` if it may name a repository, else raise `InvalidReference`."""
+    if not _REPOSITORY.fullmatch(name) or len(name) > 255:
+        raise InvalidReference(f"{name[:300]!r} is not a valid repository name.")
+    return name
+
+
+def check_tag(tag: str) -> str:
+    """Return ``tag`` if it may be one, else raise `InvalidReference`."""
+    if not _TAG.fullmatch(tag):
+        raise InvalidReference(f"{tag[:200]!r} is not a valid image tag.")
+    return tag
+
+
+def reference_within(repository: str, identifier: str, *, host: str = "") -> Reference:
+    """Return the reference of a tag or digest, as it stands in a manifest URL."""
+    bare = Reference(host, check_repository(repository))
+    return bare.at_digest(identifier) if ":" in identifier else bare.at_tag(identifier)

@@ -1,0 +1,1 @@
+"""The built-in registry: an OCI registry on a folder, in this process and over HTTP."""

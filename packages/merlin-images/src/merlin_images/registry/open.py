@@ -1,0 +1,50 @@
+"""Choosing a registry client by what it is for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from merlin_images.registry.credentials import Credentials, DockerCredentials
+from merlin_images.registry.distribution import DistributionRegistry
+from merlin_images.registry.errors import InvalidReference
+from merlin_images.registry.layout import LayoutRegistry
+from merlin_images.registry.port import ImageRegistry
+from merlin_images.registry.reference import Reference, parse_reference
+
+RegistryType = Literal["docker", "layout"]
+_LAYOUT = "layout:"
+
+
+def open_registry(
+    where: str | Reference,
+    *,
+    type: RegistryType | None = None,  # noqa: A002 -- the setting's own name
+    insecure: bool = False,
+    ca_file: Path | None = None,
+    credentials: Credentials | None = None,
+) -> ImageRegistry:
+    """Open the registry of a reference, a host (``registry.example.com:5000``), or
+    ``layout:FOLDER``.
+
+    With ``type`` layout, ``where`` is the folder itself. Credentials default to what
+    `docker login` and `podman login` wrote. Opening asks the network for nothing.
+    """
+    if isinstance(where, str) and (type == "layout" or where.startswith(_LAYOUT)):
+        folder = where.removeprefix(_LAYOUT)
+        if not folder:
+            raise InvalidReference(f"{where!r} names no folder.", hint="Write layout:FOLDER.")
+        return LayoutRegistry(Path(folder))
+    return DistributionRegistry(
+        where.host if isinstance(where, Reference) else _host(where),
+        insecure=insecure,
+        ca_file=ca_file,
+        credentials=credentials or DockerCredentials(),
+    )
+
+
+def _host(text: str) -> str:
+    """Take the host of a reference, or a bare host for what it is."""
+    name, colon, port = text.partition(":")
+    is_host = "/" not in text and (port.isdigit() if colon else "." in name or name == "localhost")
+    return parse_reference(f"{text}/any" if is_host else text).host
