@@ -114,14 +114,16 @@ class _Reader:
         if first in {"{}", "[]"}:
             self._at += 1
             return {} if first == "{}" else []
-        if first[0] in "[]{},&*!|>%@`#":
+        if first[0] in "[]{},&*!|>%@`#" or first.startswith("? "):
             raise self._refuse()
+        self._refuse_key(first)
         parts = [first]
         self._at += 1
         while self._at < len(self._lines):
             line = self._lines[self._at]
             if line.strip() and len(line) - len(line.lstrip(" ")) <= parent_indent:
                 break
+            self._refuse_key(line)
             parts.append(line)
             self._at += 1
         text = _fold(parts).rstrip()
@@ -134,6 +136,10 @@ class _Reader:
             raise self._refuse()
         self._at += match.group().count("\n") + 1
         return _unquote(match.group())
+
+    def _refuse_key(self, plain_text: str) -> None:
+        if ": " in plain_text or plain_text.endswith(":"):
+            raise self._refuse()
 
     def _skip_blank(self) -> bool:
         while self._at < len(self._lines):

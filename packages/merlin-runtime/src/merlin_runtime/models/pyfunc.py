@@ -127,6 +127,11 @@ def _call_style(python_model: Any, context: Context) -> Tuple[Call, bool]:
     def has(name: str) -> bool:
         return callable(getattr(python_model, name, None))
 
+    if any(base.__name__ == "PyFuncV2Model" for base in type(python_model).__mro__):
+        raise ModelLoadFailed(
+            "This is a PyFuncV2Model, which predicts whole tables in batch jobs, not requests.",
+            hint="Subclass merlin.model.PyFuncModel to serve it, or run it as a prediction job.",
+        )
     if has("preprocess") and has("infer") and has("postprocess"):
         return _three_steps(python_model)
     if has("infer"):

@@ -90,23 +90,23 @@ class PredictRoute:
     async def _answer(
         self, scope: Scope, headers: Headers, receive: Receive, answer_headers: RawHeaders
     ) -> Tuple[int, bytes]:
+        error: ServingError
         try:
             return 200, await self._predict(scope, headers, receive)
-        except ServingError as error:
-            if isinstance(error, ModelRaised):
-                self._metrics.errors.inc()
-            if error.status >= 500 and error.__cause__ is not None:
-                fields = {"request_id": headers["X-Request-Id"], "code": error.code}
-                _LOG.error(error.message, exc_info=error.__cause__, extra={"fields": fields})
-            answer_headers.extend(
-                (name.encode(), value.encode()) for name, value in error_headers(error).items()
-            )
-            return error.status, error_body(error)
+        except ServingError as raised:
+            error = raised
         except asyncio.CancelledError:
-            # The server's grace period is over.
-            return Stopping.status, error_body(
-                Stopping("The server stopped before the model had an answer.")
-            )
+            # Only the end of the server's grace period cancels a request.
+            error = Stopping("The server stopped before the model had an answer.")
+        if isinstance(error, ModelRaised):
+            self._metrics.errors.inc()
+        if error.status >= 500 and error.__cause__ is not None:
+            fields = {"request_id": headers["X-Request-Id"], "code": error.code}
+            _LOG.error(error.message, exc_info=error.__cause__, extra={"fields": fields})
+        answer_headers.extend(
+            (name.encode(), value.encode()) for name, value in error_headers(error).items()
+        )
+        return error.status, error_body(error)
 
     async def _predict(self, scope: Scope, headers: Headers, receive: Receive) -> bytes:
         name = scope["path"][len(PREFIX) : -len(SUFFIX)]

@@ -175,7 +175,8 @@ class CoroutinePredictor:
                 awaitable: Awaitable[Any] = self._model.predict(request, headers)
                 return encode(await awaitable)
             except Exception as raised:  # noqa: BLE001  (whatever the model raises)
-                raise _as_serving_error(raised) from raised.__cause__
+                error = _as_serving_error(raised)
+                raise error from error.__cause__
             finally:
                 self._metrics.predict_seconds.observe(time.perf_counter() - started)
 
