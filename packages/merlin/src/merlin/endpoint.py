@@ -126,6 +126,11 @@ class ModelEndpoint(BaseModel):
     rule: TrafficRule | None = None
 
     @property
+    def destinations(self) -> list[Destination]:
+        """Where its traffic goes."""
+        return (self.rule.destinations if self.rule else None) or []
+
+    @property
     def url(self) -> str:
         """The whole address of predictions."""
         if self.protocol is Protocol.UPI_V1:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 
 class ImageBuildingJobState(StrEnum):
@@ -27,11 +27,12 @@ class ImageBuildingJobStatus(BaseModel):
 
 
 class BuildStep(BaseModel):
-    """One step of a build; ``seconds`` is `None` while it runs."""
+    """One step of a build, called ``step`` or ``name`` on the wire; ``seconds`` is `None` while it
+    runs."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    step: str
+    step: str = Field(validation_alias=AliasChoices("step", "name"))
     seconds: float | None = None
     detail: str = ""
     failed: bool = False

@@ -11,6 +11,7 @@ import json
 import logging
 import platform
 import time
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -59,6 +60,8 @@ class Api:
             headers["Authorization"] = f"Bearer {token}"
         timeout = httpx2.Timeout(timeout_seconds, connect=10)
         self._client = httpx2.Client(base_url=self.url, headers=headers, timeout=timeout)
+        # Nobody closes a notebook's client: connections go with the last object that uses them.
+        weakref.finalize(self, self._client.close)
 
     def get(self, path: str, params: Params | None = None) -> Any:
         return self._json("GET", path, params=params)
@@ -175,6 +178,10 @@ class Api:
             yield response
 
 
+# Merlin's, MLflow's, a model's, FastAPI's.
+SENTENCE_KEYS = ("error", "message", "reason", "detail")
+
+
 def error_of(response: httpx2.Response) -> ApiError:
     """Read an error answer of Merlin, of MLflow (``error_code``, ``message``) or of a proxy."""
     status = response.status_code
@@ -183,9 +190,9 @@ def error_of(response: httpx2.Response) -> ApiError:
     except ValueError:
         body = None
     known = body if isinstance(body, dict) else {}
-    text = known.get("error") or known.get("message") or known.get("detail")
+    text = next(filter(None, map(known.get, SENTENCE_KEYS)), None)
     sentence = text if isinstance(text, str) and text else _unexplained(response)
-    fixed = {"error", "message", "detail", "hint", "status", "code", "error_code"}
+    fixed = {*SENTENCE_KEYS, "hint", "status", "code", "error_code"}
     return BY_STATUS.get(status, ServerFailed if status >= 500 else ApiError)(
         sentence,
         status=status,

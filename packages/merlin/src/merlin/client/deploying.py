@@ -123,7 +123,8 @@ def deploy(
 
         def settled() -> VersionEndpoint | None:
             image = follower.look()
-            if image.image_building_job_status.state is not ImageBuildingJobState.ACTIVE:
+            building = image.image_building_job_status.state is ImageBuildingJobState.ACTIVE
+            if not building and (image.exists or not follower.has_image):
                 follower.begin(START)
             endpoint = target.endpoint(endpoint_id)
             return None if endpoint.status is Status.PENDING else endpoint
@@ -161,7 +162,7 @@ class Follower:
         self._target = target
         self._open: list[str] = []
         self._known: set[str] = set()
-        self._has_image = True
+        self.has_image = True
         # Steps of an earlier build stay on the server until a new one begins.
         self._earlier = self._image().steps or []
 
@@ -182,9 +183,12 @@ class Follower:
             self.begin(BUILD)
             for step in steps if steps != self._earlier else ():
                 name = f"{BUILD}{INSIDE}{step.step}"
+                ran = name in self._open
                 self.begin(name)
                 if step.seconds is not None or step.failed:
-                    self.end(name, _described(step.detail, step.seconds), failed=step.failed)
+                    # Who watches it run measures it too; the server's time is for the others.
+                    detail = step.detail if ran else _described(step.detail, step.seconds)
+                    self.end(name, detail, failed=step.failed)
         if not active:
             failed = status.state is ImageBuildingJobState.FAILED
             self.end(BUILD, _summary(image), failed=failed)
@@ -204,12 +208,12 @@ class Follower:
             self._target.progress.finish(name, detail, failed=failed)
 
     def _image(self) -> VersionImage:
-        if self._has_image:
+        if self.has_image:
             try:
                 return self._target.image()
             except (InvalidRequest, NotFound):
                 # Types that need no image have none to follow.
-                self._has_image = False
+                self.has_image = False
         return VersionImage()
 
 

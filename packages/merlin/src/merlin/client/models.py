@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import PrivateAttr
@@ -11,6 +12,7 @@ from pydantic import PrivateAttr
 from merlin.client.api import Api
 from merlin.client.environments import choose_environment
 from merlin.client.errors import InvalidArgument, NoSuchName
+from merlin.client.model_folder import check_model_folder
 from merlin.client.resource import Resource, parse
 from merlin.client.versions import ModelVersion
 from merlin.endpoint import ModelEndpoint, Status, VersionEndpoint
@@ -82,6 +84,10 @@ class Model(Resource):
             f"The model {self.name} has no version.",
             hint="Log one with merlin.new_model_version(), or deploy with --model-dir.",
         )
+
+    def check_folder(self, folder: Path) -> None:
+        """Raise `ModelFolderInvalid` unless the folder can be logged for this type."""
+        check_model_folder(folder, self.type)
 
     def new_model_version(
         self, labels: Mapping[str, str] | None = None, model_schema: Any = None

@@ -285,6 +285,9 @@ class ModelVersion(Resource):
         """Delete the version and its files; it must not be deployed."""
         self._api.delete(self._path)
 
+    def __hash__(self) -> int:
+        return hash((self.mlflow_run_id, self.id))
+
     @property
     def _path(self) -> str:
         return f"/v1/models/{self._model.id}/versions/{self.id}"

@@ -14,7 +14,7 @@ Outcome = TypeVar("Outcome")
 
 @dataclass(frozen=True)
 class Patience:
-    """How long to wait and how often to look.
+    """How long to wait and how often to look: soon at first, then every ``poll_seconds``.
 
     A server that goes away meanwhile (a restart, say) is waited for until ``absence_seconds``.
     """
@@ -29,6 +29,7 @@ class Patience:
         """Call ``observe`` until it returns something. Raises `WaitedTooLong`, naming ``what``."""
         deadline = self.monotonic() + self.timeout_seconds
         last_answer = self.monotonic()
+        pause = self.poll_seconds / 16
         while True:
             try:
                 outcome = observe()
@@ -44,4 +45,5 @@ class Patience:
                     f"{what} is not done after {self.timeout_seconds:g} s.",
                     hint="It goes on; look again with `merlin status --explain`.",
                 )
-            self.sleep(self.poll_seconds)
+            self.sleep(pause)
+            pause = min(pause * 1.5, self.poll_seconds)
