@@ -29,14 +29,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx2
+from merlin_images.registry.distribution import DistributionRegistry
+from rich.console import Console
+from rich.table import Table
+
 from merlin.artifacts.local import LocalStore
 from merlin.progress import Silent
 from merlin_images.builders.native import NativeBuilder
 from merlin_images.builders.port import BuildRequest, ModelSource
-from merlin_images.registry.distribution import DistributionRegistry
 from merlin_images.registry.reference import Reference, parse_reference
-from rich.console import Console
-from rich.table import Table
 
 REQUIREMENTS = "scikit-learn==1.7.2\nmlflow-skinny==3.4.0\n"
 CREATED = datetime(2026, 1, 1, tzinfo=UTC)

@@ -24,15 +24,17 @@ from typing import Any
 
 import httpx2
 import joblib
-import merlin
 import numpy as np
 import sklearn
-from merlin.model import ModelType, PyFuncModel
 from rich.console import Console
 from sklearn.datasets import load_breast_cancer
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
+
+import merlin
+from merlin.endpoint import Status
+from merlin.model import ModelType, PyFuncModel
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT / ".merlin" / "demo"
@@ -212,6 +214,7 @@ def _build(story: Story, version: Any) -> None:
 
 
 def _deploy_and_compare(story: Story, version: Any, plain: dict[str, Any], rows: Any) -> None:
+    merlin.set_model("tumours", ModelType.SKLEARN)
     endpoint = merlin.serve_traffic({merlin.deploy(version): 100})
     answer = httpx2.post(endpoint.url, json={"instances": rows.tolist()}).raise_for_status().json()
     expected = plain["model"].predict(rows).tolist()
@@ -283,7 +286,7 @@ def _tear_down(story: Story, server: subprocess.Popen[str]) -> None:
         merlin.stop_serving_traffic()
         for version in merlin.active_model().list_version():
             for endpoint in version.list_endpoint():
-                if endpoint.status != merlin.Status.TERMINATED:
+                if endpoint.status != Status.TERMINATED:
                     merlin.undeploy(version)
     server.send_signal(signal.SIGTERM)
     server.wait(timeout=30)

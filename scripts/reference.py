@@ -12,15 +12,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import get_args
 
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
 import merlin
 import merlin_images
 import merlin_server
-from merlin.cli.exit_codes import EXIT_CODES
+from merlin.cli import exit_codes
 from merlin.errors import MerlinError
-from merlin_server.http_errors import HTTP_STATUS
+from merlin_server.http_errors import STATUS
 from merlin_server.settings import Settings
-from pydantic import BaseModel
-from pydantic.fields import FieldInfo
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 
@@ -46,7 +47,7 @@ def errors_page() -> str:
     for code, error in sorted(rows.items()):
         meaning = " ".join((error.__doc__ or "").split("\n\n")[0].split())
         lines.append(
-            f"| `{code}` | {HTTP_STATUS[error.kind]} | {EXIT_CODES[error.kind]} | {meaning} "
+            f"| `{code}` | {STATUS[error.kind]} | {exit_codes.BY_KIND[error.kind]} | {meaning} "
             f"| {error.hint} |"
         )
     return "\n".join(lines) + "\n"

@@ -72,13 +72,19 @@ class LiveServer:
         """kill -9, as a crash would."""
         assert self._process is not None
         self._process.kill()
-        self._process.wait()
+        self._end(seconds=30)
 
     def stop(self, seconds: float = 30) -> int:
         """Ask it to stop and return its exit code."""
         assert self._process is not None
         self._process.send_signal(signal.SIGTERM)
-        return self._process.wait(timeout=seconds)
+        return self._end(seconds=seconds)
+
+    def _end(self, *, seconds: float) -> int:
+        assert self._process is not None
+        assert self._process.stdout is not None
+        with self._process.stdout:
+            return self._process.wait(timeout=seconds)
 
     def call(self, method: str, path: str, **options: Any) -> httpx2.Response:
         return httpx2.request(method, self.url + path, timeout=60, **options)

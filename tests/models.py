@@ -8,9 +8,10 @@ from typing import Any
 import cloudpickle
 import joblib
 import yaml
-from merlin.model import PyFuncModel
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
+
+from merlin.model import PyFuncModel
 
 
 def iris() -> tuple[Any, dict[str, bytes], list[list[float]]]:

@@ -14,11 +14,11 @@ from typing import Any
 
 import httpx2
 import pytest
+
 from merlin.progress import Silent
 from merlin_images.image.validate import validate
 from merlin_images.registry.embedded.storage import RegistryStorage
 from merlin_images.registry.reference import Reference
-
 from tests.live_server import LiveServer, until
 from tests.models import python_function
 

@@ -33,6 +33,7 @@ SCRIPT = """
         merlin.log_metric("accuracy", 0.97)
         merlin.set_tag("data", "iris")
         merlin.log_model(model_dir=model_dir)
+        param = merlin.get_param("max_iter")
     endpoint = merlin.deploy(version)
     stable = merlin.serve_traffic({endpoint: 100})
     listed = merlin.active_model().list_version(labels={"origin": ["published-sdk"]})
@@ -40,7 +41,7 @@ SCRIPT = """
         "version_url": endpoint.url,
         "stable_url": stable.url,
         "status": str(endpoint.status.value),
-        "param": merlin.get_param("max_iter"),
+        "param": param,
         "versions": [listed_version.id for listed_version in listed],
     }))
     sys.stdin.readline()

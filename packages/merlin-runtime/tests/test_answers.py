@@ -10,6 +10,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+
 from merlin_runtime.errors import AnswerNotSerialisable
 from merlin_runtime.serving.answers import encode
 

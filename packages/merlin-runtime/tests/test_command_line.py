@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+
 from merlin_runtime import cli, log_lines
 from merlin_runtime.cpu_threads import limit_numeric_threads, usable_cpus
 from merlin_runtime.errors import UsageError

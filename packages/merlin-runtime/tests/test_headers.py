@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+
 from merlin_runtime.serving.headers import Headers
 
 HEADERS = Headers.from_raw([(b"x-b3-traceid", b"1"), (b"accept", b"a"), (b"accept", b"b")])

@@ -6,6 +6,7 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+
 from merlin_runtime.models.mlmodel_file import parse_mlmodel
 
 WRITTEN_BY_MLFLOW = """\

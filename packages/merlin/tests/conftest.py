@@ -15,8 +15,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-import merlin.fluent
 import pytest
+
+import merlin.fluent
 
 Answer = tuple[int, Any]
 Route = Callable[..., Answer]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from merlin.client.api import RETRY_AFTER_SECONDS, Api
 from merlin.client.errors import (
     ApiError,

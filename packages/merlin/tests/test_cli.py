@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+
 from merlin.cli import exit_codes, profile
 from merlin.cli.app import COMMANDS, make_app
 from merlin.cli.extensions import KNOWN

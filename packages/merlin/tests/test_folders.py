@@ -12,6 +12,7 @@ from typing import Any
 import cloudpickle
 import pytest
 import yaml
+
 from merlin.client.conda_env import PackedEnvironment, pack_environment
 from merlin.client.errors import (
     EnvironmentInvalid,

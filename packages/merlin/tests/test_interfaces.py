@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+
 from merlin.model import ModelType, PyFuncModel, PyFuncV2Model, PyFuncV3Model
 from merlin.protocol import Protocol
 from merlin.pyfunc import ModelInput, ModelOutput, Values

@@ -9,11 +9,12 @@ from collections.abc import Callable
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
+
 from merlin.output.human import human_duration, human_size, table
 from merlin.output.live import LiveProgress
 from merlin.output.streams import JsonProgress, PlainProgress, open_progress
 from merlin.progress import Progress, step
-from rich.console import Console
 
 
 @pytest.mark.parametrize(

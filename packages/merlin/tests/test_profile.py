@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from merlin.cli.errors import ProfileInvalid
 from merlin.cli.profile import DEFAULT_URL, Profile, load, location, save
 

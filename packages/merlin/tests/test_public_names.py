@@ -7,9 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import merlin
 import merlin.fluent
-import pytest
 
 # What Merlin's own SDK has, without batch and local Docker.
 FLUENT = """

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import merlin
 import pytest
+
+import merlin
 from merlin.client.errors import (
     ArtifactPlaceUnsupported,
     BadAnswer,

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from cyclopts import App, Group, Parameter
+
 from merlin.artifacts.local import LocalStore
 from merlin.output.human import human_duration, human_size, table
 from merlin.output.streams import open_progress
 from merlin.progress import Progress
-
 from merlin_images.builders.native import NativeBuilder
 from merlin_images.builders.port import BuildRequest, BuiltImage, ModelSource
 from merlin_images.image.errors import InvalidImage

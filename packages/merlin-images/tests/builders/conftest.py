@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+
 from merlin.artifacts.memory import MemoryStore
 from merlin.progress import Silent
 from merlin_images.builders.contract import BuilderContract

@@ -8,6 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+
 from merlin.errors import MerlinError
 from merlin_images.environments.download import WheelCache, content_length
 from merlin_images.environments.errors import (

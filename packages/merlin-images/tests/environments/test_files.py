@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+
 from merlin.artifacts.memory import MemoryStore
 from merlin_images.environments.errors import (
     CondaPackagesRefused,

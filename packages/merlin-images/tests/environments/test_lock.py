@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+
 from merlin.artifacts.local import LocalStore
 from merlin.errors import MerlinError
 from merlin.progress import Silent

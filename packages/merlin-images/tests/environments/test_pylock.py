@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+
 from merlin_images.environments.errors import LockInvalid, RequirementHasNoWheel
 from merlin_images.environments.model import Target
 from merlin_images.environments.pylock import read_pylock, with_sizes

@@ -8,12 +8,13 @@ import joblib
 import numpy as np
 import pytest
 import sklearn
-from merlin.artifacts.memory import MemoryStore
-from merlin_images.environments.files import read_environment
-from merlin_images.environments.recorded_versions import sklearn_version
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+
+from merlin.artifacts.memory import MemoryStore
+from merlin_images.environments.files import read_environment
+from merlin_images.environments.recorded_versions import sklearn_version
 
 
 def model() -> Any:

@@ -5,6 +5,8 @@ import random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from packaging.requirements import Requirement
+
 from merlin_images.environments.errors import EnvironmentInvalid, RequirementRefused
 from merlin_images.environments.requirement_lines import (
     Place,
@@ -12,7 +14,6 @@ from merlin_images.environments.requirement_lines import (
     hashes_of,
     name_of,
 )
-from packaging.requirements import Requirement
 
 SHA = "a" * 64
 

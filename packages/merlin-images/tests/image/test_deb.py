@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from merlin_images.image.deb import UnpackedPath, read_control, unpack
 from merlin_images.image.errors import InvalidPackage
 

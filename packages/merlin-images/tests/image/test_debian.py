@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from backports import zstd
+
 from merlin.progress import Silent
 from merlin_images.image import annotation_keys
 from merlin_images.image.base import Base

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from merlin_images.image.config import AddedLayer, Run, base_config, extend_config, parse_config
 from merlin_images.image.errors import InvalidImage
 from merlin_images.image.manifest import Manifest, choose_platform, parse_manifest

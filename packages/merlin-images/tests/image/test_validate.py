@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from merlin.progress import Silent
 from merlin_images.image.errors import InvalidImage
 from merlin_images.image.inspect import describe_image

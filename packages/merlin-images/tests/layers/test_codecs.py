@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Literal
 
 import pytest
+
 from merlin_images.layers.codecs import codec
 
 if sys.version_info >= (3, 14):

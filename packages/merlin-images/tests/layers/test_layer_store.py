@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+
 from merlin_images.layers.codecs import codec
 from merlin_images.layers.errors import LayerDamaged, LayerStoreFull
 from merlin_images.layers.layer_store import Layer, LayerStore

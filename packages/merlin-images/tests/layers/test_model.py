@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from backports import zstd
+
 from merlin.artifacts.memory import MemoryStore
 from merlin.progress import Silent
 from merlin_images.layers.codecs import codec

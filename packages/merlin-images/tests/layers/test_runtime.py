@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from merlin_images.layers.runtime import (
     PythonNotSupported,
     read_runtime,

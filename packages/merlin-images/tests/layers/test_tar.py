@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from merlin_images.layers.errors import DuplicatePath, SourceChanged, UnsafePath
 from merlin_images.layers.tar import LAYER_TIME, Entry, directories, tar_stream
 

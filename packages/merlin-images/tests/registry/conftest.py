@@ -15,6 +15,7 @@ from pathlib import Path
 import httpx2
 import pytest
 import uvicorn
+
 from merlin_images.registry.embedded.app import create_registry_app
 from merlin_images.registry.embedded.storage import RegistryStorage
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
+
 from merlin_images.registry.contract import RegistryContract
 from merlin_images.registry.distribution import DistributionRegistry
 from merlin_images.registry.embedded.storage import RegistryStorage

@@ -71,7 +71,6 @@ class Database:
         """A read-only transaction with one consistent view; whatever it changed is rolled back."""
         with Session(self.engine, expire_on_commit=False) as session:
             yield session
-            session.rollback()
 
     @contextmanager
     def write(self) -> Iterator[Session]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -109,6 +109,9 @@ class AuthSettings(Section):
         description="auto: open on a loopback address, token elsewhere; open: no identity "
         "asked; token: bearer tokens",
     )
+    open_predictions: bool = Field(
+        False, description="In token mode, answer predictions at /endpoints without a token"
+    )
 
 
 class Settings(BaseSettings):
@@ -137,3 +140,14 @@ class Settings(BaseSettings):
     )
     limits: LimitSettings = Field(LimitSettings(), description=LimitSettings.__doc__)
     auth: AuthSettings = Field(AuthSettings(), description=AuthSettings.__doc__)
+
+    @model_validator(mode="after")
+    def _one_default_environment(self) -> Settings:
+        names = [environment.name for environment in self.environments]
+        if len(set(names)) != len(names):
+            msg = "two environments have the same name"
+            raise ValueError(msg)
+        if sum(environment.is_default for environment in self.environments) != 1:
+            msg = "exactly one environment must have is_default: true"
+            raise ValueError(msg)
+        return self

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
+
 from merlin.artifacts import ArtifactStore
 from merlin.artifacts.contract import StoreContract, StreamsInConstantMemory
 from merlin.artifacts.local import LocalStore

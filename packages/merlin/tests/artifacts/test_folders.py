@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+
 from merlin.artifacts.errors import InvalidKey, StoreUnavailable
 from merlin.artifacts.folders import copy_folder, delete_folder, download_folder
 from merlin.artifacts.memory import MemoryStore

@@ -7,6 +7,7 @@ import posixpath
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+
 from merlin.artifacts.errors import InvalidKey
 from merlin.artifacts.keys import check_folder, check_key, folder_prefix, join_key
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from merlin.artifacts.errors import ArtifactNotFound, InvalidKey, StoreFull
 from merlin.artifacts.local import LocalStore, open_local
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from merlin.artifacts import open_store
 from merlin.artifacts.errors import UnknownStore
 from merlin.artifacts.mlflow import open_mlflow

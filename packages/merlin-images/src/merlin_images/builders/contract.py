@@ -24,11 +24,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+
 from merlin.artifacts.memory import MemoryStore
 from merlin.artifacts.store import ArtifactStore
 from merlin.errors import Kind, MerlinError
 from merlin.progress import Silent
-
 from merlin_images.builders.port import BuildRequest, ImageBuilder, ModelSource
 from merlin_images.image.held_lock import read_held_lock
 from merlin_images.image.stored import read_image

@@ -20,7 +20,6 @@ from typing import Literal
 
 from merlin.artifacts.store import ArtifactStore
 from merlin.progress import Progress
-
 from merlin_images.builders.assembly import assemble
 from merlin_images.builders.port import BuildRequest, BuiltImage, LayerReport
 from merlin_images.builders.push import Blob, Pusher

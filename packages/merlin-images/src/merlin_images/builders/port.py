@@ -19,7 +19,6 @@ from typing import Any, Protocol
 
 from merlin.artifacts.store import ArtifactStore
 from merlin.progress import Progress
-
 from merlin_images.registry.reference import Reference
 
 

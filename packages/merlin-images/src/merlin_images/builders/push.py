@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from merlin.progress import Progress, Step, step
-
 from merlin_images.builders.single_flight import SingleFlight
 from merlin_images.layers.layer_store import LayerStore
 from merlin_images.registry.errors import BlobsMissing

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 
-from merlin.artifacts.errors import ArtifactNotFound
-from merlin.artifacts.store import ArtifactStore
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
+from merlin.artifacts.errors import ArtifactNotFound
+from merlin.artifacts.store import ArtifactStore
 from merlin_images.environments.errors import (
     CondaPackagesRefused,
     EnvironmentInvalid,

@@ -18,11 +18,11 @@ from functools import cached_property
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from uv import find_uv_bin
+
 from merlin.artifacts.errors import ArtifactExists, ArtifactNotFound
 from merlin.artifacts.store import ArtifactStore
 from merlin.progress import Progress, step
-from uv import find_uv_bin
-
 from merlin_images.environments.download import content_length
 from merlin_images.environments.errors import (
     EnvironmentInvalid,

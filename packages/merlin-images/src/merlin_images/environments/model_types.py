@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from merlin.artifacts.errors import ArtifactNotFound
 from merlin.artifacts.store import ArtifactStore
-
 from merlin_images.environments.recorded_versions import sklearn_version
 
 _PACKAGES: dict[str, tuple[str, ...]] = {

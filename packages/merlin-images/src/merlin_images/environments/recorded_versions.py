@@ -14,8 +14,9 @@ import zlib
 from collections.abc import Iterable, Iterator
 from itertools import chain
 
-from merlin.artifacts.store import ArtifactStore
 from packaging.version import InvalidVersion, Version
+
+from merlin.artifacts.store import ArtifactStore
 
 _HEAD = 64 * 2**20
 _TAIL = 2**20

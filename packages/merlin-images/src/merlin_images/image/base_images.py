@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Literal
 
 from merlin.progress import Progress, step
-
 from merlin_images.image.base import Base, check_fits, read_base
 from merlin_images.image.debian import DebianBases
 from merlin_images.image.errors import BasePythonMismatch, BaseUnreachable

@@ -20,7 +20,6 @@ from pathlib import Path
 
 from merlin.output.human import human_size
 from merlin.progress import Progress, step
-
 from merlin_images.file_lock import exclusive
 from merlin_images.image import annotation_keys, bytecode
 from merlin_images.image.apt import DebianPackage, PackageNotKnown, PrivateApt

@@ -10,7 +10,6 @@ from itertools import zip_longest
 from typing import IO, Any, cast
 
 from merlin.progress import Progress, step
-
 from merlin_images.image.config import diff_ids
 from merlin_images.image.errors import InvalidImage
 from merlin_images.image.layer_bytes import decompressed

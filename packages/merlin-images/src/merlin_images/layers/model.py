@@ -15,7 +15,6 @@ from functools import partial
 from merlin.artifacts.store import ArtifactStore
 from merlin.errors import Kind
 from merlin.progress import Progress, Step, step
-
 from merlin_images.layers.codecs import Codec, Uncompressed
 from merlin_images.layers.errors import LayerError, SourceChanged
 from merlin_images.layers.layer_store import Layer, LayerStore

@@ -14,9 +14,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from merlin.errors import Kind
 from packaging.specifiers import SpecifierSet
 
+from merlin.errors import Kind
 from merlin_images.layers.codecs import Codec
 from merlin_images.layers.errors import LayerError
 from merlin_images.layers.layer_store import Layer, LayerStore

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from merlin.progress import Progress, Step, step
-
 from merlin_images.environments.download import WheelCache
 from merlin_images.environments.model import Lock, LockedWheel
 from merlin_images.layers.codecs import Codec

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from merlin_images.layers import zip_archive
 from merlin_images.layers.errors import UnsafeWheel
 from merlin_images.layers.tar import LAYER_TIME, Entry, tar_stream

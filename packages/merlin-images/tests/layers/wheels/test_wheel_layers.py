@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
+
 from merlin.progress import Silent
 from merlin_images.environments.download import WheelCache
 from merlin_images.environments.errors import IndexUnreachable

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from merlin.artifacts.store import ArtifactStore
 from merlin.progress import Progress
@@ -106,3 +106,11 @@ class Deployer(Protocol):
     ) -> Iterator[LogLine]:
         """Yield log lines, oldest first; with ``follow`` until the revision is gone. Lines outlive
         the process: a crashed revision's log can be read."""
+
+
+@runtime_checkable
+class Closes(Protocol):
+    """A deployer whose revisions end with the server; ask with ``isinstance``."""
+
+    def close(self) -> None:
+        """Stop what runs, leaving it known: `Deployer.apply` starts it again next time."""

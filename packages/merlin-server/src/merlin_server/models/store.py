@@ -9,10 +9,14 @@ from merlin_server.database import Row, Timestamps
 
 
 class ModelRow(Timestamps, Row):
-    """One model. ``next_version`` only grows, so a version number is never used twice."""
+    """One model. ``next_version`` only grows, so a version number is never used twice; nor is an
+    ``id``, which names things outside of the database."""
 
     __tablename__ = "models"
-    __table_args__ = (UniqueConstraint("project_id", "name"),)
+    __table_args__ = (
+        UniqueConstraint("project_id", "name"),
+        {"sqlite_autoincrement": True},
+    )
 
     id: Mapped[int] = mapped_column(primary_key=True)
     project_id: Mapped[int] = mapped_column(ForeignKey("projects.id"))

@@ -31,7 +31,8 @@ class Done:
 
 @dataclass(frozen=True)
 class Again:
-    """Come back after ``delay``; ``failed`` counts it as a failed attempt (back-off is added)."""
+    """Come back after ``delay``. Without ``failed`` it is the next step of the same work, with
+    attempts and deadline of its own; with ``failed`` a failed attempt (back-off is added)."""
 
     delay: timedelta = timedelta(0)
     failed: bool = False
@@ -46,27 +47,31 @@ class Lease(Protocol):
 
     @property
     def deadline(self) -> datetime:
-        """When this generation must have reached a final state."""
+        """When this step of this generation must have reached a final state."""
 
     @property
     def attempt(self) -> int:
         """1 for the first try of this generation."""
 
     def check(self) -> None:
-        """Raise `Cancelled` if the claim no longer holds or a newer request came in. Cheap; call
-        between steps."""
+        """Raise `Cancelled` if the claim no longer holds or a newer request came in, `Overdue`
+        after the deadline. Cheap; call between steps."""
 
     def sleep(self, seconds: float) -> None:
-        """Wait, waking early with `Cancelled` as `check` does, or when the engine stops."""
+        """Wait, at most so long; ends early where `check` would raise, or the engine stops."""
 
     def phase(self, name: str) -> None:
         """Record what is being done, for status."""
 
 
 class Reconciler(Protocol, Generic[WorkT, ResultT]):
-    """One kind of slow thing: builds, deployments."""
+    """One kind of slow thing: builds, deployments. ``deadline`` bounds one step of it."""
 
-    kind: str
+    @property
+    def kind(self) -> str: ...
+
+    @property
+    def deadline(self) -> timedelta: ...
 
     def load(self, session: Session, subject: str) -> WorkT | None:
         """Read what is to be done; ``None`` if nothing is. Must not write."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from merlin.errors import Kind
-
 from merlin_images.registry.errors import RegistryError
 
 

@@ -1,0 +1,61 @@
+"""What a version's image is on the wire."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from merlin_server.endpoints.model import ResourceRequestBody
+from merlin_server.images.store import ImageRow
+from merlin_server.wire_types import Body, Entity
+
+
+class BuildBody(Body):
+    """Options of a build. Merlin's clients send them; builds here are retried and sized by the
+    server's own settings."""
+
+    backoff_limit: Annotated[int, Field(ge=0, le=100)] | None = None
+    resource_request: ResourceRequestBody | None = None
+
+
+class BuildStatus(Entity):
+    """How the newest build is doing."""
+
+    state: Literal["active", "succeeded", "failed", "unknown"]
+    message: str
+
+
+class VersionImage(Entity):
+    """The image of a version. ``report`` tells its layers, lock and notes once it is built."""
+
+    project_id: int
+    model_id: int
+    version_id: int
+    image_ref: str
+    digest: str
+    exists: bool
+    image_building_job_status: BuildStatus
+    report: dict[str, Any]
+    steps: list[Any]
+    finished_at: datetime | None
+
+
+def describe_image(
+    row: ImageRow | None, *, project_id: int, model_id: int, version_id: int, target: str
+) -> VersionImage:
+    """Return the wire form; ``target`` is where the image will be while there is none."""
+    state: Any = row.state if row else "unknown"
+    return VersionImage(
+        project_id=project_id,
+        model_id=model_id,
+        version_id=version_id,
+        image_ref=(row.reference if row else "") or target,
+        digest=row.digest if row else "",
+        exists=bool(row and row.digest),
+        image_building_job_status=BuildStatus(state=state, message=row.message if row else ""),
+        report=row.report if row else {},
+        steps=row.steps if row else [],
+        finished_at=row.finished_at if row else None,
+    )

@@ -1,0 +1,118 @@
+"""Opens everything one server needs, and closes it in the order that loses nothing.
+
+The database is migrated and what the last process left is taken up before the engine starts.
+Closing: the engine lets go of its operations, then the models that end with the server are
+drained, then connections close.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from merlin.artifacts import open_store
+from merlin_images.builders.native import NativeBuilder
+from merlin_images.registry.embedded.app import create_registry_app
+from merlin_server.addresses import Addresses
+from merlin_server.auth.policy import Policy
+from merlin_server.data_folder import DataFolder
+from merlin_server.database import Database
+from merlin_server.deployers import DeployerContext, open_deployer
+from merlin_server.deployers.port import Closes, Deployer
+from merlin_server.endpoints.reconcile import EndpointReconciler
+from merlin_server.endpoints.resume import resume
+from merlin_server.environments.service import write_environments
+from merlin_server.images.reconcile import ImageReconciler
+from merlin_server.images.service import ImageService
+from merlin_server.migrations.upgrade import upgrade
+from merlin_server.operations.engine import Engine
+from merlin_server.operations.reconciler import Reconciler
+from merlin_server.registries import Registries
+from merlin_server.services import Attached, Platform, Services, assemble
+from merlin_server.settings import Settings
+from merlin_server.tracking.artifact_location import ArtifactLocations
+from merlin_server.tracking.mlflow_server import MlflowTracking
+from merlin_server.tracking.routes import create_router as tracking_router
+from merlin_server.tracking.service import EmbeddedTracking, Tracking
+from merlin_server.traffic.gateway import Gateway
+from merlin_server.traffic.routing import RoutingTable
+
+_ENGINE_STOP_SECONDS = 10
+
+
+@contextmanager
+def open_services(
+    settings: Settings, folder: DataFolder, url: str, policy: Policy
+) -> Iterator[Services]:
+    """Yield the running server's services; ``url`` is where clients reach it."""
+    with ExitStack() as closing:
+        database = Database(settings.database_url or folder.database_url)
+        closing.callback(database.dispose)
+        upgrade(database)
+        write_environments(database, settings.environments)
+        store = open_store(settings.artifacts_url or folder.artifacts.as_uri())
+        embedded = EmbeddedTracking(database, store, url)
+        tracking: Tracking = embedded
+        tracking_url = url
+        if settings.tracking_url:
+            outside = MlflowTracking(settings.tracking_url)
+            tracking, tracking_url = outside, outside.url
+        locations = ArtifactLocations(store, settings.tracking_url)
+        registries = Registries(settings.registry, url, folder.registry)
+        builder = NativeBuilder(
+            registries.open,
+            settings.images.cache_dir or folder.cache,
+            default_base=settings.images.base,
+            platform=settings.images.platform,
+            index_url=settings.images.index_url,
+            lock_store=store,
+        )
+        images = ImageService(database, builder, locations, settings, registries.prefix)
+        deployers = _open_deployers(settings, folder.path, closing)
+        table = RoutingTable(database)
+        gateway = Gateway(table, body_bytes=settings.limits.predict_bytes)
+        reconcilers: list[Reconciler[Any, Any]] = [
+            EndpointReconciler(images, deployers, locations, table, settings),
+            ImageReconciler(images, settings),
+        ]
+        engine = Engine(database, reconcilers, settings.operations, owner=_owner())
+        resume(database, deployers)
+        engine.start()
+        closing.callback(engine.stop, _ENGINE_STOP_SECONDS)
+        yield assemble(
+            settings,
+            Addresses(url, tracking_url),
+            policy,
+            Platform(
+                database=database,
+                tracking=tracking,
+                deployers=deployers,
+                registry_prefix=registries.prefix,
+                notify=engine.notify,
+                invalidate=table.invalidate,
+            ),
+            Attached(
+                tracking=None if settings.tracking_url else tracking_router(embedded),
+                registry=create_registry_app(registries.builtin) if registries.builtin else None,
+                gateway=gateway,
+            ),
+        )
+
+
+def _open_deployers(settings: Settings, data_dir: Path, closing: ExitStack) -> dict[str, Deployer]:
+    deployers: dict[str, Deployer] = {}
+    context = DeployerContext(data_dir=data_dir, index_url=settings.images.index_url)
+    for name in sorted({environment.deployer for environment in settings.environments}):
+        deployers[name] = deployer = open_deployer(name, context)
+        if isinstance(deployer, Closes):
+            closing.callback(deployer.close)
+    return deployers
+
+
+def _owner() -> str:
+    """Names this process to people who look at operations; leases rest on their tokens."""
+    return f"{socket.gethostname()}:{os.getpid()}"[:80]

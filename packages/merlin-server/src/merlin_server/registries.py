@@ -1,0 +1,57 @@
+"""Which registry images go to and base images come from, by the settings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from merlin.errors import Kind, MerlinError
+from merlin_images.registry.embedded.storage import RegistryStorage
+from merlin_images.registry.open import open_registry
+from merlin_images.registry.port import ImageRegistry
+from merlin_images.registry.reference import Reference
+from merlin_server.settings import RegistrySettings
+
+_LAYOUT_HOST = "localhost"
+
+
+class RegistryPrefixMissing(MerlinError):
+    """Images are to go to an outside registry, or a folder, that is not named."""
+
+    code = "registry_prefix_missing"
+    kind = Kind.INVALID
+    hint = "Set registry.prefix, such as registry.example.com/ml, or a folder for type layout."
+
+
+class Registries:
+    """Opens registries by reference. ``prefix`` is host and path before project and model.
+
+    References to our own host are served from the disk, without a request to ourselves;
+    ``builtin`` is ``None`` when images go elsewhere. With type layout, images go to the folder that
+    the setting ``prefix`` names, under host ``localhost``.
+    """
+
+    def __init__(self, settings: RegistrySettings, public_url: str, folder: Path) -> None:
+        if settings.type != "builtin" and not settings.prefix:
+            raise RegistryPrefixMissing(
+                f"registry.type is {settings.type}, and registry.prefix is not set."
+            )
+        self._settings = settings
+        self.builtin: RegistryStorage | None = None
+        self._ours: ImageRegistry | None = None
+        self.prefix = settings.prefix
+        if settings.type == "builtin":
+            self.builtin = self._ours = RegistryStorage(folder)
+            self.prefix = urlsplit(public_url).netloc
+        elif settings.type == "layout":
+            self._ours = open_registry(settings.prefix, type="layout")
+            self.prefix = _LAYOUT_HOST
+        self._host = self.prefix.partition("/")[0]
+
+    def open(self, reference: Reference) -> ImageRegistry:
+        """Return the registry of a reference; the settings' options are for our own host only."""
+        if reference.host != self._host:
+            return open_registry(reference)
+        return self._ours or open_registry(
+            reference, insecure=self._settings.insecure, ca_file=self._settings.ca_file
+        )

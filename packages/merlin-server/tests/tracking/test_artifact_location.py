@@ -1,0 +1,71 @@
+"""Artifact URIs lead to the right store and folder, and nowhere they should not."""
+
+from __future__ import annotations
+
+import pytest
+
+from merlin.artifacts.errors import UnknownStore
+from merlin.artifacts.memory import MemoryStore
+from merlin.artifacts.mlflow import MlflowArtifactStore
+from merlin_server.tracking.artifact_location import ArtifactLocations
+from merlin_server.tracking.errors import InvalidTrackingRequest
+
+
+def test_the_servers_own_uris_lead_to_its_own_store() -> None:
+    own = MemoryStore()
+    store, folder = ArtifactLocations(own).locate("mlflow-artifacts:/1/abc/artifacts/model")
+    assert store is own
+    assert folder == "1/abc/artifacts/model"
+
+
+def test_with_an_mlflow_server_they_lead_through_its_proxy() -> None:
+    locations = ArtifactLocations(MemoryStore(), "http://user:secret@mlflow.test:5000")
+    store, folder = locations.locate("mlflow-artifacts:/1/abc/artifacts")
+    assert isinstance(store, MlflowArtifactStore)
+    assert "mlflow.test:5000" in store.url
+    assert "secret" not in store.url
+    assert folder == "1/abc/artifacts"
+    locations.close()
+
+
+def test_a_bucket_is_opened_once_and_its_keys_are_split_as_text() -> None:
+    opened: list[str] = []
+
+    def opener(url: str) -> MemoryStore:
+        opened.append(url)
+        return MemoryStore(url)
+
+    locations = ArtifactLocations(MemoryStore(), opener=opener)
+    first, folder = locations.locate("s3://bucket/team a/50%/1#2?3/artifacts")
+    second, _ = locations.locate("s3://bucket/other/")
+    assert folder == "team a/50%/1#2?3/artifacts"
+    assert first is second
+    assert opened == ["s3://bucket"]
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "file:///etc",
+        "/etc/passwd",
+        "memory://x/y",
+        "mlflow-artifacts://evil.test/1/abc/artifacts",
+        "mlflow-artifacts:1/abc",
+        "mlflow-artifacts:/1/../../etc",
+        "mlflow-artifacts:/1/%2e%2e/etc",
+        "mlflow-artifacts:/",
+        "s3:/bucket/x",
+        "s3://bucket/a/../b",
+        "s3://bucket/a//b",
+        "http://169.254.169.254/latest",
+        "",
+    ],
+)
+def test_other_uris_are_refused(uri: str) -> None:
+    with pytest.raises(InvalidTrackingRequest):
+        ArtifactLocations(MemoryStore(), opener=MemoryStore).locate(uri)
+
+
+def test_a_scheme_without_backend_names_what_brings_it() -> None:
+    with pytest.raises(UnknownStore):
+        ArtifactLocations(MemoryStore()).locate("wasbs://container/x")
