@@ -13,6 +13,9 @@ from random import Random
 from typing import Any
 
 import pytest
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
 from merlin_server.database import Database, Row
 from merlin_server.operations.engine import MAX_ATTEMPTS, Engine
 from merlin_server.operations.reconciler import Again, Cancelled, Done, Lease, Next
@@ -21,8 +24,6 @@ from merlin_server.operations.store import OperationRow
 from merlin_server.operations.virtual_time import VirtualClock
 from merlin_server.projects.store import ProjectRow
 from merlin_server.settings import OperationsSettings
-from sqlalchemy import select
-from sqlalchemy.orm import Session
 
 
 @dataclass

@@ -22,6 +22,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+
 from merlin.errors import Kind, MerlinError
 from merlin_server.deployers.memory import Outcome
 from merlin_server.deployers.port import RevisionSpec

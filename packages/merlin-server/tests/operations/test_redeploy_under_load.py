@@ -13,6 +13,7 @@ from typing import Any
 import httpx2
 import pytest
 import uvicorn
+
 from merlin.progress import Progress
 from merlin_server.deployers.memory import MemoryCluster, MemoryDeployer
 from merlin_server.deployers.port import RevisionSpec
