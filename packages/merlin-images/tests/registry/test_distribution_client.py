@@ -11,7 +11,6 @@ import httpx2
 import pytest
 
 from merlin_images.registry.auth import Challenge, parse_challenges
-from merlin_images.registry.contract import describe
 from merlin_images.registry.credentials import Credential, StaticCredentials
 from merlin_images.registry.distribution import DistributionRegistry
 from merlin_images.registry.errors import (
@@ -24,6 +23,7 @@ from merlin_images.registry.errors import (
 from merlin_images.registry.http_transport import Retry, World
 from merlin_images.registry.port import OCI_MANIFEST, BlobWrite
 from merlin_images.registry.reference import Reference
+from merlin_images.registry.samples import describe
 
 HOST = "registry.test"
 HOME = Reference(HOST, "team/image", tag="v1")

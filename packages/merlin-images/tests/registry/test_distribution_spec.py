@@ -16,11 +16,11 @@ from dataclasses import dataclass, field
 import httpx2
 import pytest
 
-from merlin_images.registry.contract import describe, index_of, manifest_of, push_blob
 from merlin_images.registry.digests import digest_of
 from merlin_images.registry.distribution import DistributionRegistry
 from merlin_images.registry.port import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST
 from merlin_images.registry.reference import Reference
+from merlin_images.registry.samples import describe, index_of, manifest_of, push_blob
 
 BLOB = b"a blob of some length"
 CONFIG = b"{}"

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from merlin_images.registry.contract import index_of, push_image
 from merlin_images.registry.layout import REF_NAME, LayoutRegistry
 from merlin_images.registry.port import OCI_INDEX
 from merlin_images.registry.reference import Reference
+from merlin_images.registry.samples import index_of, push_image
 
 HOME = Reference("registry.test", "team/image", tag="v1")
 

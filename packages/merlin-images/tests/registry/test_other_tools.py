@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from merlin_images.registry.contract import describe, manifest_of, push_blob
 from merlin_images.registry.digests import digest_of
 from merlin_images.registry.distribution import DistributionRegistry
 from merlin_images.registry.embedded.storage import RegistryStorage
 from merlin_images.registry.layout import LayoutRegistry
 from merlin_images.registry.port import OCI_CONFIG, OCI_MANIFEST, Descriptor, ImageRegistry
 from merlin_images.registry.reference import Reference
+from merlin_images.registry.samples import describe, manifest_of, push_blob
 
 TIMEOUT = 120
 
