@@ -18,6 +18,11 @@ import httpx2
 import joblib
 import pytest
 import uvicorn
+from sklearn.datasets import load_breast_cancer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
 from merlin.artifacts.local import LocalStore
 from merlin.progress import Silent
 from merlin_images.builders.native import NativeBuilder
@@ -27,10 +32,6 @@ from merlin_images.image.validate import validate
 from merlin_images.registry.embedded.app import create_registry_app
 from merlin_images.registry.embedded.storage import RegistryStorage
 from merlin_images.registry.reference import Reference
-from sklearn.datasets import load_breast_cancer
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 
 @contextmanager

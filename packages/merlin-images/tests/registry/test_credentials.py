@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from merlin_images.registry.credentials import (
     Anonymous,
     Credential,

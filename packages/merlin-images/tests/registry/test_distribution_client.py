@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 
 import httpx2
 import pytest
+
 from merlin_images.registry.auth import Challenge, parse_challenges
 from merlin_images.registry.contract import describe
 from merlin_images.registry.credentials import Credential, StaticCredentials

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 import httpx2
 import pytest
+
 from merlin_images.registry.contract import describe, index_of, manifest_of, push_blob
 from merlin_images.registry.digests import digest_of
 from merlin_images.registry.distribution import DistributionRegistry

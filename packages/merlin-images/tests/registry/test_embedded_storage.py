@@ -14,6 +14,7 @@ from pathlib import Path
 
 import httpx2
 import pytest
+
 from merlin_images.registry.contract import (
     describe,
     manifest_of,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from merlin_images.registry.distribution import DistributionRegistry
 from merlin_images.registry.errors import InvalidReference
 from merlin_images.registry.layout import LayoutRegistry

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from merlin_images.registry.contract import describe, manifest_of, push_blob
 from merlin_images.registry.digests import digest_of
 from merlin_images.registry.distribution import DistributionRegistry
