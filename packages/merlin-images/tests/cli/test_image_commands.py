@@ -102,7 +102,7 @@ def test_what_goes_wrong_is_a_sentence_with_a_next_step(
     assert "There is no image layout:" in complaint(
         ["image", "inspect", f"layout:{tmp_path / 'none'}:1"]
     )
-    assert "has no valid" in complaint(["image", "inspect", "UPPER/CASE"])
+    assert "not a valid repository name" in complaint(["image", "inspect", "UPPER/CASE"])
     (model / "conda.yaml").unlink()
     assert "no environment file" in complaint(build)
 
