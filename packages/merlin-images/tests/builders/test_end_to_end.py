@@ -31,6 +31,7 @@ from merlin_images.image.locations import locate
 from merlin_images.image.validate import validate
 from merlin_images.registry.embedded.app import create_registry_app
 from merlin_images.registry.embedded.storage import RegistryStorage
+from merlin_images.registry.open import open_registry
 from merlin_images.registry.reference import Reference
 
 
@@ -106,7 +107,7 @@ def test_an_image_built_here_runs_anywhere(tmp_path: Path) -> None:
             created=datetime(2026, 1, 1, tzinfo=UTC),
             base="debian:",
         )
-        built = NativeBuilder(lambda _: storage, tmp_path / "cache").build(request, Silent())
+        built = NativeBuilder(open_registry, tmp_path / "cache").build(request, Silent())
 
         folder = tmp_path / "pulled"
         subprocess.run(
@@ -116,7 +117,7 @@ def test_an_image_built_here_runs_anywhere(tmp_path: Path) -> None:
             ],
             check=True,
         )
-        pulled, reference = locate(f"layout:{folder}:cancer", lambda _: storage)
+        pulled, reference = locate(f"layout:{folder}:cancer", open_registry)
         found = validate(pulled, reference, Silent())
         assert found.digest == built.reference.digest
 
