@@ -29,7 +29,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx2
-from merlin_images.registry.distribution import DistributionRegistry
 from rich.console import Console
 from rich.table import Table
 
@@ -38,6 +37,7 @@ from merlin.progress import Silent
 from merlin_images.builders.native import NativeBuilder
 from merlin_images.builders.port import BuildRequest, ModelSource
 from merlin_images.image.base_images import BaseImages
+from merlin_images.registry.distribution import DistributionRegistry
 from merlin_images.registry.reference import Reference, parse_reference
 
 REQUIREMENTS = "scikit-learn==1.7.2\nmlflow-skinny==3.4.0\n"
