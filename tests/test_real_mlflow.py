@@ -25,9 +25,7 @@ def test_a_model_logged_to_mlflow_is_built_deployed_and_downloaded(
     with peers.mlflow_server(tmp_path / "mlflow") as tracking_url:
         config = tmp_path / "merlin.yaml"
         config.write_text(f"tracking_url: {tracking_url}\n")
-        server = LiveServer(tmp_path / "data", cache_dir, "--config", str(config))
-        server.start()
-        try:
+        with LiveServer(tmp_path / "data", cache_dir, "--config", str(config)) as server:
             client = MerlinClient(server.url)
             client.create_project("outside")
             series = client.get_or_create_model("iris", "outside", "sklearn")
@@ -53,5 +51,4 @@ def test_a_model_logged_to_mlflow_is_built_deployed_and_downloaded(
             version.download_artifact(str(target))
             copy = joblib.load(next(target.rglob("*.joblib")))
             assert copy.predict(rows).tolist() == answer["predictions"]
-        finally:
             assert server.stop() == 0
