@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import subprocess
+from importlib.metadata import distributions
+from pkgutil import resolve_name
 
 import pytest
 
@@ -40,3 +42,14 @@ def test_the_commands_of_the_readme_exist() -> None:
             [MERLIN, *command.split(), "--help"], check=False, capture_output=True, text=True
         )
         assert done.returncode == 0, f"merlin {command}: {done.stderr}"
+
+
+@pytest.mark.parametrize("page", ["CONTRIBUTING.md", "ARCHITECTURE.md"])
+def test_what_a_page_names_exists(page: str) -> None:
+    text = (ROOT / page).read_text()
+    groups = {point.group for found in distributions() for point in found.entry_points}
+    for name in set(re.findall(r"`(merlin(?:_\w+)?(?:\.\w+)+)`", text)) - groups:
+        assert resolve_name(name), name
+    folders = r"(?:merlin\w*|endpoints|operations|images|deployers)"
+    for path in set(re.findall(rf"`({folders}/[\w/.]+)`", text)):
+        assert [*ROOT.glob(f"packages/*/src/{path}"), *ROOT.glob(f"packages/*/src/*/{path}")], path
