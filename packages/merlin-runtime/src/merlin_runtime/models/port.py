@@ -24,4 +24,9 @@ class Model(Protocol):
     @property
     def is_async(self) -> bool: ...
 
+    @property
+    def row_wise(self) -> bool:
+        """Whether ``{"instances": rows}`` is answered with ``{"predictions": values}``, each value
+        from its row alone and without looking at headers: then requests may share a call."""
+
     def predict(self, request: Any, headers: Mapping[str, str]) -> Any: ...

@@ -1,4 +1,4 @@
-"""KServe's V1 body ``{"instances": [...]}`` as the matrix an estimator takes."""
+"""Rows of a request as the matrix an estimator takes."""
 
 from __future__ import annotations
 
@@ -7,19 +7,6 @@ from typing import Any, Callable, List, Optional, Sequence
 import numpy as np
 
 from merlin_runtime.errors import InputInvalid
-
-
-def rows_of(request: Any) -> List[Any]:
-    """Return the list under ``instances`` (TensorFlow Serving's ``inputs`` is taken too)."""
-    if not isinstance(request, dict):
-        raise InputInvalid('The body must be a JSON object such as {"instances": [[1, 2]]}.')
-    for key in ("instances", "inputs"):
-        if key in request:
-            rows = request[key]
-            if isinstance(rows, list):
-                return rows
-            raise InputInvalid(f'"{key}" must be a list with one entry for each row.')
-    raise InputInvalid('The body has no "instances": a list with one entry for each row.')
 
 
 def matrix_of(

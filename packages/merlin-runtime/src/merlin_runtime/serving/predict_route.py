@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import re
 import time
 from typing import Optional, Tuple, cast
 
@@ -29,14 +28,13 @@ from merlin_runtime.serving.asgi import (
     error_headers,
     respond,
 )
-from merlin_runtime.serving.headers import Headers
+from merlin_runtime.serving.headers import FIT_REQUEST_ID, Headers
 from merlin_runtime.serving.lifecycle import Lifecycle
 from merlin_runtime.serving.metrics import CLIENT_GONE, ServingMetrics
 
 PREFIX = "/v1/models/"
 SUFFIX = ":predict"
 
-_REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 _LOG = logging.getLogger("merlin_runtime.predict")
 
 
@@ -85,7 +83,7 @@ class PredictRoute:
             self._metrics.inflight.dec()
             self._metrics.answered(status, seconds)
             if self._access_log:
-                self._log_access(request_id, status, seconds)
+                log_access(request_id, status, seconds)
 
     async def _answer(
         self, scope: Scope, headers: Headers, receive: Receive, answer_headers: RawHeaders
@@ -149,9 +147,14 @@ class PredictRoute:
         self._metrics.request_bytes.observe(size)
         return cast("bytes", chunks[0] if len(chunks) == 1 else b"".join(chunks))
 
-    def _log_access(self, request_id: str, status: int, seconds: float) -> None:
-        fields = {"request_id": request_id, "status": status, "seconds": round(seconds, 6)}
-        _LOG.info("predict", extra={"fields": fields})
+
+def log_access(request_id: str, status: int, seconds: float) -> None:
+    fields = {"request_id": request_id, "status": status, "seconds": round(seconds, 6)}
+    _LOG.info("predict", extra={"fields": fields})
+
+
+def new_request_id() -> str:
+    return os.urandom(16).hex()
 
 
 async def _unless_client_leaves(future: asyncio.Future[bytes], receive: Receive) -> bytes:
@@ -171,8 +174,8 @@ def _request_id(headers: Headers) -> str:
     """The client's id where it is fit for logs and headers, else a new one, which the model then
     sees too."""
     given: Optional[str] = headers.get("X-Request-Id")
-    if given is not None and _REQUEST_ID.fullmatch(given):
+    if given is not None and FIT_REQUEST_ID.fullmatch(given):
         return given
-    minted = os.urandom(16).hex()
+    minted = new_request_id()
     headers["X-Request-Id"] = minted
     return minted

@@ -17,6 +17,7 @@ from merlin_runtime.errors import ModelRaised, NotJson, Overloaded, ServingError
 from merlin_runtime.models.port import Model
 from merlin_runtime.serving.answers import encode
 from merlin_runtime.serving.metrics import ServingMetrics
+from merlin_runtime.serving.pace import Pace
 
 Headers = Mapping[str, str]
 
@@ -34,11 +35,17 @@ class Predictor(Protocol):
 
 
 def predictor_for(
-    model: Model, *, concurrency: int, max_queue: int, metrics: ServingMetrics
+    model: Model, *, concurrency: int, max_queue: int, metrics: ServingMetrics, pace: Pace
 ) -> Predictor:
-    """Return threads for an ordinary model, an event loop of its own for an async one."""
-    chosen = CoroutinePredictor if model.is_async else ThreadPredictor
-    return chosen(model, concurrency=concurrency, max_queue=max_queue, metrics=metrics)
+    """Return threads for an ordinary model, whose calls ``pace`` learns from; an event loop of its
+    own for an async one."""
+    if model.is_async:
+        return CoroutinePredictor(
+            model, concurrency=concurrency, max_queue=max_queue, metrics=metrics
+        )
+    return ThreadPredictor(
+        model, concurrency=concurrency, max_queue=max_queue, metrics=metrics, pace=pace
+    )
 
 
 class _Admission:
@@ -63,13 +70,15 @@ class _Admission:
 
 
 class _Job:
-    __slots__ = ("body", "future", "headers", "queued_at")
+    __slots__ = ("body", "future", "headers", "queued_at", "seconds")
 
     def __init__(self, body: bytes, headers: Headers, future: "asyncio.Future[bytes]") -> None:
         self.body = body
         self.headers = headers
         self.future = future
         self.queued_at = time.perf_counter()
+        self.seconds: Optional[float] = None
+        """What the call took, its parsing and encoding included; of an answered job only."""
 
 
 class ThreadPredictor:
@@ -79,10 +88,17 @@ class ThreadPredictor:
     """
 
     def __init__(
-        self, model: Model, *, concurrency: int, max_queue: int, metrics: ServingMetrics
+        self,
+        model: Model,
+        *,
+        concurrency: int,
+        max_queue: int,
+        metrics: ServingMetrics,
+        pace: Pace,
     ) -> None:
         self._model = model
         self._metrics = metrics
+        self._pace = pace
         self._admission = _Admission(concurrency=concurrency, max_queue=max_queue)
         self._jobs: "queue.SimpleQueue[_Job]" = queue.SimpleQueue()
         self._loop = asyncio.get_running_loop()
@@ -117,15 +133,19 @@ class ThreadPredictor:
         started = time.perf_counter()
         self._metrics.queue_seconds.observe(started - job.queued_at)
         request = decode(job.body)
-        started = time.perf_counter()
+        called = time.perf_counter()
         try:
             answer = self._model.predict(request, job.headers)
         finally:
-            self._metrics.predict_seconds.observe(time.perf_counter() - started)
-        return encode(answer)
+            self._metrics.predict_seconds.observe(time.perf_counter() - called)
+        encoded = encode(answer)
+        job.seconds = time.perf_counter() - started
+        return encoded
 
     def _settle(self, job: _Job, answer: Optional[bytes], error: Optional[ServingError]) -> None:
         self._admission.leave()
+        if job.seconds is not None:
+            self._pace.observe(job.seconds, len(job.body))
         if job.future.cancelled():
             return
         if error is not None:
