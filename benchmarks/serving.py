@@ -69,9 +69,9 @@ uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[2]), log_level="warning", a
             loop="uvloop", http="httptools")
 """
 MOSEC = """
-import sys, joblib, numpy as np
+import os, joblib, numpy as np
 from mosec import Server, Worker
-FOLDER = sys.argv.pop(1)
+FOLDER = os.environ["FOLDER"]
 class Iris(Worker):
     def __init__(self):
         self.model = joblib.load(FOLDER + "/model.joblib")
@@ -82,8 +82,8 @@ server.append_worker(Iris, num=1)
 server.run()
 """
 KSERVE = """
-import sys, joblib, kserve, numpy as np
-FOLDER = sys.argv.pop(1)
+import os, joblib, kserve, numpy as np
+FOLDER = os.environ["FOLDER"]
 class Iris(kserve.Model):
     def load(self):
         self.model = joblib.load(FOLDER + "/model.joblib")
@@ -154,7 +154,7 @@ def _contenders(folder: Path, before: str | None, peers: list[str]) -> list[Cont
     known = {
         "mosec": Contender(
             "mosec",
-            ["{python}", "{folder}/mosec_server.py", "{folder}", "--port", "{port}"],
+            ["{python}", "{folder}/mosec_server.py", "--port", "{port}"],
             "/inference",
             requirements=["mosec", *sklearn],
         ),
@@ -168,7 +168,7 @@ def _contenders(folder: Path, before: str | None, peers: list[str]) -> list[Cont
         ),
         "kserve": Contender(
             "kserve (V1)",
-            ["{python}", "{folder}/kserve_server.py", "{folder}", "--http_port", "{port}"],
+            ["{python}", "{folder}/kserve_server.py", "--http_port", "{port}"],
             v1,
             requirements=["kserve", *sklearn],
         ),
@@ -220,7 +220,7 @@ def _running(contender: Contender, folder: Path) -> Iterator[tuple[subprocess.Po
     environment = {key: text.format(**values) for key, text in contender.environment.items()}
     process = subprocess.Popen(
         [part.format(**values) for part in contender.command],
-        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+        env={**os.environ, "OMP_NUM_THREADS": "1", "FOLDER": str(folder), **environment},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,

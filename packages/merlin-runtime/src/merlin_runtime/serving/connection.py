@@ -180,11 +180,12 @@ class ServedConnection(HttpToolsProtocol):
         self._head_bytes = self._hosts = 0
         self._head_began = self.loop.time()
 
+    def on_url(self, url: bytes) -> None:
+        self._count_head(len(url))
+        super().on_url(url)
+
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._head_bytes += len(name) + len(value) + 4
-        if self._head_bytes > self._limits.head_bytes:
-            self._refused = _head_too_large(self._limits.head_bytes)
-            raise self._refused
+        self._count_head(len(name) + len(value) + 4)
         self._hosts += name.lower() == b"host"
         super().on_header(name, value)
 
@@ -199,6 +200,12 @@ class ServedConnection(HttpToolsProtocol):
         self._amid_body = False
         super().on_message_complete()
 
+    def _count_head(self, size: int) -> None:
+        self._head_bytes += size
+        if self._head_bytes > self._limits.head_bytes:
+            self._refused = _head_too_large(self._limits.head_bytes)
+            raise self._refused
+
     # Refusing and ending
 
     def send_400_response(self, msg: str) -> None:
@@ -210,17 +217,21 @@ class ServedConnection(HttpToolsProtocol):
         """Answer with this error and close, once the requests before this one are answered."""
         self._refused = error
         self._held = b""
-        if self.transport.is_closing():
-            return
         if self._amid_body and self.pipeline and self.pipeline[0][0] is self.cycle:
             self.pipeline.popleft()  # the bad one itself, not yet begun
-            self.cycle = self.pipeline[0][0] if self.pipeline else self.cycle
         elif self._amid_body or self._answered:
-            if not (self._amid_body and self.cycle.response_started):
-                self.transport.write(_refusal(error))
-            self.transport.close()
-            return
-        self.cycle.keep_alive = False
+            self._end(with_answer=not (self._amid_body and self.cycle.response_started))
+
+    def on_response_complete(self) -> None:
+        was_last = not self.pipeline
+        super().on_response_complete()
+        if was_last and self._refused is not None:
+            self._end(with_answer=True)
+
+    def _end(self, *, with_answer: bool) -> None:
+        if self._refused is not None and with_answer and not self.transport.is_closing():
+            self.transport.write(_refusal(self._refused))
+        self.transport.close()
 
     def _check_times(self) -> None:
         limits = self._limits

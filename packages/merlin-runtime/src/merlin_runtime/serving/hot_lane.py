@@ -15,7 +15,7 @@ from merlin_runtime.models.port import Model
 from merlin_runtime.serving.answers import CONTENT_TYPE
 from merlin_runtime.serving.lifecycle import Lifecycle
 from merlin_runtime.serving.metrics import ServingMetrics
-from merlin_runtime.serving.pace import Pace
+from merlin_runtime.serving.pace import Pace, StopWatch
 from merlin_runtime.serving.plain_requests import PlainRequest, PlainRequests
 from merlin_runtime.serving.predict_route import PREFIX, SUFFIX, log_access, new_request_id
 from merlin_runtime.serving.row_batches import NotTogether, predict_together
@@ -111,14 +111,15 @@ class HotLane:
         model, pace = self._loaded
         bodies = [one.request.body for one in batch]
         started = time.perf_counter()
+        watch = StopWatch()
         try:
             answers = predict_together(model, bodies)
         except NotTogether:
             for one in batch:
                 one.connection.give_back(one.request.raw)
             return
+        pace.observe(watch.took(), sum(map(len, bodies)))
         ended = time.perf_counter()
-        pace.observe(ended - started, sum(map(len, bodies)))
         metrics = self._metrics
         metrics.predict_seconds.observe(ended - started)
         metrics.batch_requests.observe(len(batch))

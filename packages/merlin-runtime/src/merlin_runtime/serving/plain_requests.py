@@ -79,7 +79,7 @@ def _plain_head(head: bytes) -> Optional[PlainHead]:
         name = name.lower()
         if name in _UNUSUAL or (name in seen and name in _ONCE):
             return None
-        seen[name] = value.strip()
+        seen[name] = value.lstrip(b" \t")
     length = seen.get(b"content-length", b"")
     if not _LENGTH.fullmatch(length) or not seen.get(b"host"):
         return None

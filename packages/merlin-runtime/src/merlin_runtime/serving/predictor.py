@@ -17,7 +17,7 @@ from merlin_runtime.errors import ModelRaised, NotJson, Overloaded, ServingError
 from merlin_runtime.models.port import Model
 from merlin_runtime.serving.answers import encode
 from merlin_runtime.serving.metrics import ServingMetrics
-from merlin_runtime.serving.pace import Pace
+from merlin_runtime.serving.pace import Pace, StopWatch, Took
 
 Headers = Mapping[str, str]
 
@@ -70,15 +70,15 @@ class _Admission:
 
 
 class _Job:
-    __slots__ = ("body", "future", "headers", "queued_at", "seconds")
+    __slots__ = ("body", "future", "headers", "queued_at", "took")
 
     def __init__(self, body: bytes, headers: Headers, future: "asyncio.Future[bytes]") -> None:
         self.body = body
         self.headers = headers
         self.future = future
         self.queued_at = time.perf_counter()
-        self.seconds: Optional[float] = None
-        """What the call took, its parsing and encoding included; of an answered job only."""
+        self.took: Optional[Took] = None
+        """Of an answered job only."""
 
 
 class ThreadPredictor:
@@ -130,8 +130,8 @@ class ThreadPredictor:
                 return  # the loop is closed: the process ends
 
     def _predict(self, job: _Job) -> bytes:
-        started = time.perf_counter()
-        self._metrics.queue_seconds.observe(started - job.queued_at)
+        self._metrics.queue_seconds.observe(time.perf_counter() - job.queued_at)
+        watch = StopWatch()
         request = decode(job.body)
         called = time.perf_counter()
         try:
@@ -139,13 +139,13 @@ class ThreadPredictor:
         finally:
             self._metrics.predict_seconds.observe(time.perf_counter() - called)
         encoded = encode(answer)
-        job.seconds = time.perf_counter() - started
+        job.took = watch.took()
         return encoded
 
     def _settle(self, job: _Job, answer: Optional[bytes], error: Optional[ServingError]) -> None:
         self._admission.leave()
-        if job.seconds is not None:
-            self._pace.observe(job.seconds, len(job.body))
+        if job.took is not None:
+            self._pace.observe(job.took, len(job.body))
         if job.future.cancelled():
             return
         if error is not None:
