@@ -284,8 +284,9 @@ class Wire:
         self.lifecycle = lifecycle
         options = {"max_body_bytes": 100_000, "access_log": False}
         self.lane = HotLane("iris-1", lifecycle, self.metrics, **options)
-        predict = PredictRoute("iris-1", lifecycle, self.metrics, **options)
-        app = Application(predict, ColdRoutes("iris-1", lifecycle, self.metrics).app())
+        predict = PredictRoute("iris-1", lifecycle, self.metrics, version="1", **options)
+        cold = ColdRoutes("iris-1", lifecycle, self.metrics, version="1")
+        app = Application(predict, cold.app())
         config = uvicorn.Config(app, log_config=None, ws="none", lifespan="off", loop="none")
         config.server_header = config.date_header = False
         self.state = ServerState()
@@ -300,9 +301,10 @@ class Wire:
 
     async def _load(self, pace: Pace, lifecycle: Lifecycle) -> None:
         lifecycle.loaded(
+            self.model,
             ThreadPredictor(
                 self.model, concurrency=1, max_queue=64, metrics=self.metrics, pace=pace
-            )
+            ),
         )
         self.lane.loaded(self.model, pace)
 

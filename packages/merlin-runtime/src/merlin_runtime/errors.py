@@ -130,6 +130,13 @@ class AnswerNotSerialisable(ServingError):
     status = 500
 
 
+class V2NeedsNumpy(ServingError):
+    """The V2 protocol was asked for where there is no numpy."""
+
+    code = "v2_needs_numpy"
+    status = 501
+
+
 class NotReady(ServingError):
     """The model is still being loaded."""
 

@@ -10,7 +10,7 @@ from merlin_runtime.errors import InputInvalid
 
 
 def matrix_of(
-    rows: List[Any],
+    rows: Any,
     *,
     width: Optional[int],
     names: Optional[Sequence[str]],
@@ -21,9 +21,12 @@ def matrix_of(
     ``width`` is the number of features the model takes and ``names`` are their names, where known.
     Rows are lists in that order, or objects by name; objects may have further keys.
     """
-    if any(isinstance(row, dict) for row in rows):
-        rows = _lists_from_objects(rows, names)
-    array = _array(rows)
+    if isinstance(rows, np.ndarray):
+        array = rows
+    else:
+        if any(isinstance(row, dict) for row in rows):
+            rows = _lists_from_objects(rows, names)
+        array = _array(rows)
     if width is not None and array.shape != (len(rows), width):
         _refuse_shape(rows, array, width)
     if names is None or frame is None:
@@ -59,8 +62,8 @@ def _array(rows: List[Any]) -> Any:
     return array
 
 
-def _refuse_shape(rows: List[Any], array: Any, width: int) -> None:
-    for number, row in enumerate(rows):
+def _refuse_shape(rows: Any, array: Any, width: int) -> None:
+    for number, row in enumerate(rows if isinstance(rows, list) else ()):
         if not isinstance(row, list):
             raise InputInvalid(f"Row {number} is no list; this model takes {width} values a row.")
         if len(row) != width:

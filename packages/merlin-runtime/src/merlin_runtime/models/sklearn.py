@@ -68,7 +68,7 @@ class SklearnModel:
     def predict(self, request: Any, headers: Mapping[str, str]) -> Any:
         del headers
         rows = rows_of(request)
-        if not rows:
+        if len(rows) == 0:
             return {"predictions": []}
         matrix = matrix_of(rows, width=self._width, names=self._names, frame=self._frame)
         try:

@@ -1,10 +1,11 @@
-"""``POST /v1/models/{name}:predict``: the one route that has to be fast, as a bare ASGI app."""
+"""Predictions by Merlin's protocol and by V2: routes that have to be fast, as a bare ASGI app."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import os
+import re
 import time
 from typing import Optional, Tuple, cast
 
@@ -17,6 +18,7 @@ from merlin_runtime.errors import (
     PredictTakesPost,
     ServingError,
     Stopping,
+    V2NeedsNumpy,
 )
 from merlin_runtime.serving.answers import CONTENT_TYPE
 from merlin_runtime.serving.asgi import (
@@ -28,12 +30,14 @@ from merlin_runtime.serving.asgi import (
     error_headers,
     respond,
 )
+from merlin_runtime.serving.codecs import PLAIN_JSON, Codec
 from merlin_runtime.serving.headers import FIT_REQUEST_ID, Headers
 from merlin_runtime.serving.lifecycle import Lifecycle
 from merlin_runtime.serving.metrics import CLIENT_GONE, ServingMetrics
 
 PREFIX = "/v1/models/"
 SUFFIX = ":predict"
+V2_INFER = re.compile("/v2/models/(?P<name>[^/]+)(/versions/(?P<version>[^/]+))?/infer")
 
 _LOG = logging.getLogger("merlin_runtime.predict")
 
@@ -51,10 +55,12 @@ class PredictRoute:
         lifecycle: Lifecycle,
         metrics: ServingMetrics,
         *,
+        version: str,
         max_body_bytes: int,
         access_log: bool,
     ) -> None:
         self._name = name
+        self._version = version
         self._lifecycle = lifecycle
         self._metrics = metrics
         self._max_body_bytes = max_body_bytes
@@ -64,10 +70,7 @@ class PredictRoute:
         started = time.perf_counter()
         headers = Headers.from_raw(scope["headers"])
         request_id = _request_id(headers)
-        answer_headers: RawHeaders = [
-            (b"content-type", CONTENT_TYPE),
-            (b"x-request-id", request_id.encode("ascii")),
-        ]
+        answer_headers: RawHeaders = [(b"x-request-id", request_id.encode("ascii"))]
         self._metrics.inflight.inc()
         status = CLIENT_GONE
         try:
@@ -90,7 +93,10 @@ class PredictRoute:
     ) -> Tuple[int, bytes]:
         error: ServingError
         try:
-            return 200, await self._predict(scope, headers, receive)
+            codec = self._codec(scope["path"], headers)
+            body = await self._predict(scope, headers, receive, codec)
+            answer_headers.extend(codec.answer_headers)
+            return 200, body  # noqa: TRY300
         except ServingError as raised:
             error = raised
         except asyncio.CancelledError:
@@ -101,22 +107,48 @@ class PredictRoute:
         if error.status >= 500 and error.__cause__ is not None:
             fields = {"request_id": headers["X-Request-Id"], "code": error.code}
             _LOG.error(error.message, exc_info=error.__cause__, extra={"fields": fields})
+        answer_headers.append((b"content-type", CONTENT_TYPE))
         answer_headers.extend(
             (name.encode(), value.encode()) for name, value in error_headers(error).items()
         )
         return error.status, error_body(error)
 
-    async def _predict(self, scope: Scope, headers: Headers, receive: Receive) -> bytes:
-        name = scope["path"][len(PREFIX) : -len(SUFFIX)]
+    def _codec(self, path: str, headers: Headers) -> Codec:
+        v2 = V2_INFER.fullmatch(path)
+        name = path[len(PREFIX) : -len(SUFFIX)] if v2 is None else v2["name"]
         if name != self._name:
             raise ModelNotFound(f"There is no model {name!r} here; this server has {self._name!r}.")
+        if v2 is None:
+            return PLAIN_JSON
+        if v2["version"] not in {None, self._version}:
+            raise ModelNotFound(
+                f"There is no version {v2['version']!r} here; {name!r} is version {self._version}."
+            )
+        model = self._lifecycle.model
+        if model is None:
+            raise NotReady(f"The model {name!r} is still being loaded.")
+        try:
+            # Needs numpy, which is the model's to bring, and is not imported before it.
+            from merlin_runtime.serving.v2_codec import V2Codec  # noqa: PLC0415
+        except ImportError as error:
+            raise V2NeedsNumpy(
+                "V2 inference needs numpy, which the model's environment lacks; "
+                f"{PREFIX}{name}{SUFFIX} works without."
+            ) from error
+        json_length = headers.get("Inference-Header-Content-Length")
+        of_rows = model.kind != "pyfunc"
+        return V2Codec(name, self._version, of_rows=of_rows, json_length=json_length)
+
+    async def _predict(
+        self, scope: Scope, headers: Headers, receive: Receive, codec: Codec
+    ) -> bytes:
         if scope["method"] != "POST":
             raise PredictTakesPost("Send predictions with POST.")
         predictor = self._lifecycle.predictor
         if predictor is None:
             raise NotReady(f"The model {self._name!r} is still being loaded.")
         body = await self._body(headers, receive)
-        future = predictor.submit(body, headers)
+        future = predictor.submit(body, headers, codec)
         if not predictor.worth_cancelling:
             return await future
         return await _unless_client_leaves(future, receive)

@@ -1,6 +1,6 @@
 """Where predictions run: never on the server's event loop, and never without bound.
 
-JSON is decoded and encoded beside the prediction, so the loop only moves bytes.
+Bodies are decoded and encoded beside the prediction, so the loop only moves bytes.
 """
 
 from __future__ import annotations
@@ -11,11 +11,9 @@ import threading
 import time
 from typing import Any, Awaitable, Mapping, Optional, Protocol
 
-import orjson
-
-from merlin_runtime.errors import ModelRaised, NotJson, Overloaded, ServingError
+from merlin_runtime.errors import ModelRaised, Overloaded, ServingError
 from merlin_runtime.models.port import Model
-from merlin_runtime.serving.answers import encode
+from merlin_runtime.serving.codecs import Codec
 from merlin_runtime.serving.metrics import ServingMetrics
 from merlin_runtime.serving.pace import Pace, StopWatch, Took
 
@@ -29,9 +27,10 @@ class Predictor(Protocol):
     def worth_cancelling(self) -> bool:
         """Whether cancelling what was just submitted could save work."""
 
-    def submit(self, body: bytes, headers: Headers) -> "asyncio.Future[bytes]":
+    def submit(self, body: bytes, headers: Headers, codec: Codec) -> "asyncio.Future[bytes]":
         """Start or queue a prediction; raises `Overloaded` where the queue is full. The future
-        ends with JSON bytes or a `ServingError`. Cancelled before it runs, it never runs."""
+        ends with what the codec wrote, or a `ServingError`. Cancelled before it runs, it never
+        runs."""
 
 
 def predictor_for(
@@ -70,10 +69,13 @@ class _Admission:
 
 
 class _Job:
-    __slots__ = ("body", "future", "headers", "queued_at", "took")
+    __slots__ = ("body", "codec", "future", "headers", "queued_at", "took")
 
-    def __init__(self, body: bytes, headers: Headers, future: "asyncio.Future[bytes]") -> None:
+    def __init__(
+        self, body: bytes, headers: Headers, codec: Codec, future: "asyncio.Future[bytes]"
+    ) -> None:
         self.body = body
+        self.codec = codec
         self.headers = headers
         self.future = future
         self.queued_at = time.perf_counter()
@@ -109,9 +111,9 @@ class ThreadPredictor:
     def worth_cancelling(self) -> bool:
         return self._admission.has_queue
 
-    def submit(self, body: bytes, headers: Headers) -> "asyncio.Future[bytes]":
+    def submit(self, body: bytes, headers: Headers, codec: Codec) -> "asyncio.Future[bytes]":
         self._admission.enter()
-        job = _Job(body, headers, self._loop.create_future())
+        job = _Job(body, headers, codec, self._loop.create_future())
         self._jobs.put(job)
         return job.future
 
@@ -132,13 +134,13 @@ class ThreadPredictor:
     def _predict(self, job: _Job) -> bytes:
         self._metrics.queue_seconds.observe(time.perf_counter() - job.queued_at)
         watch = StopWatch()
-        request = decode(job.body)
+        request = job.codec.decode(job.body)
         called = time.perf_counter()
         try:
             answer = self._model.predict(request, job.headers)
         finally:
             self._metrics.predict_seconds.observe(time.perf_counter() - called)
-        encoded = encode(answer)
+        encoded = job.codec.encode(answer)
         job.took = watch.took()
         return encoded
 
@@ -174,16 +176,18 @@ class CoroutinePredictor:
     def worth_cancelling(self) -> bool:
         return True
 
-    def submit(self, body: bytes, headers: Headers) -> "asyncio.Future[bytes]":
+    def submit(self, body: bytes, headers: Headers, codec: Codec) -> "asyncio.Future[bytes]":
         self._admission.enter()
         running = asyncio.run_coroutine_threadsafe(
-            self._predict(body, headers, time.perf_counter()), self._model_loop
+            self._predict(body, headers, codec, time.perf_counter()), self._model_loop
         )
         future = asyncio.wrap_future(running)
         future.add_done_callback(lambda _: self._admission.leave())
         return future
 
-    async def _predict(self, body: bytes, headers: Headers, queued_at: float) -> bytes:
+    async def _predict(
+        self, body: bytes, headers: Headers, codec: Codec, queued_at: float
+    ) -> bytes:
         # Made here because before Python 3.10 a semaphore belongs to the loop it was made on.
         if self._slots is None:
             self._slots = asyncio.Semaphore(self._concurrency)
@@ -191,22 +195,14 @@ class CoroutinePredictor:
             started = time.perf_counter()
             self._metrics.queue_seconds.observe(started - queued_at)
             try:
-                request = decode(body)
+                request = codec.decode(body)
                 awaitable: Awaitable[Any] = self._model.predict(request, headers)
-                return encode(await awaitable)
+                return codec.encode(await awaitable)
             except Exception as raised:  # noqa: BLE001  (whatever the model raises)
                 error = _as_serving_error(raised)
                 raise error from error.__cause__
             finally:
                 self._metrics.predict_seconds.observe(time.perf_counter() - started)
-
-
-def decode(body: bytes) -> Any:
-    """Parse a request body, or raise `NotJson` saying where it stops being JSON."""
-    try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise NotJson(f"The body is not JSON: {error}." if body else "The body is empty.") from None
 
 
 def _as_serving_error(raised: BaseException) -> ServingError:

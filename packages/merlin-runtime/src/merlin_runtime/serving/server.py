@@ -84,10 +84,13 @@ class _Serving:
             self._settings.name,
             self._lifecycle,
             self._metrics,
+            version=self._settings.version,
             max_body_bytes=self._settings.max_body_bytes,
             access_log=self._settings.access_log,
         )
-        cold = ColdRoutes(self._settings.name, self._lifecycle, self._metrics)
+        cold = ColdRoutes(
+            self._settings.name, self._lifecycle, self._metrics, version=self._settings.version
+        )
         return Application(predict, cold.app())
 
     def _load(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -107,13 +110,14 @@ class _Serving:
         self._metrics.load_seconds.set(sum(seconds.values()) - seconds.get("server", 0.0))
         pace = Pace()
         self._lifecycle.loaded(
+            model,
             predictor_for(
                 model,
                 concurrency=self._settings.max_concurrency,
                 max_queue=self._settings.max_queue,
                 metrics=self._metrics,
                 pace=pace,
-            )
+            ),
         )
         self._hot_lane.loaded(model, pace)
         fields = {"event": "ready", "name": self._settings.name, "type": model.kind}
