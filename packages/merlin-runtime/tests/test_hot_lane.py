@@ -206,7 +206,8 @@ class TestPlacement:
 
     def test_a_busy_machine_changes_nothing_and_a_waiting_model_does(self):
         pace = Pace()
-        pace.observe(QUICK, 50)
+        for _ in range(2):
+            pace.observe(QUICK, 50)
         for _ in range(5):
             pace.observe(Took(wall=0.5, cpu=1e-5), 50)
         assert pace.allows_inline(50)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Mapping, Protocol
 
+KINDS_OF_ROWS = frozenset(("lightgbm", "sklearn", "xgboost"))
+"""Models that take ``{"instances": rows}`` and nothing else."""
+
 
 class Model(Protocol):
     """A loaded model.

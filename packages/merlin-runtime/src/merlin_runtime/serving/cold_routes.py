@@ -19,6 +19,7 @@ from merlin_runtime.errors import (
     RouteNotFound,
     ServingError,
 )
+from merlin_runtime.models.port import KINDS_OF_ROWS
 from merlin_runtime.serving.answers import CONTENT_TYPE
 from merlin_runtime.serving.asgi import error_body, error_headers
 from merlin_runtime.serving.lifecycle import Lifecycle
@@ -97,7 +98,7 @@ class ColdRoutes:
         if model is None:
             raise NotReady(f"The model {self._name!r} is still being loaded.")
         # What a Python function takes is not known; an empty list says so.
-        of_rows = model.kind != "pyfunc"
+        of_rows = model.kind in KINDS_OF_ROWS
         rows = [{"name": "instances", "datatype": "FP64", "shape": [-1, -1]}] if of_rows else []
         answer = [{"name": "predictions", "datatype": "FP64", "shape": [-1]}] if of_rows else []
         return self._json(

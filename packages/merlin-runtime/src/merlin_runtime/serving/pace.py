@@ -51,7 +51,9 @@ class Pace:
     def observe(self, took: Took, size: int) -> None:
         """Learn from one call, its parsing and encoding included."""
         self._calls += 1
-        weight = max(_WEIGHT, 1 / self._calls)
+        if self._calls == 1:
+            return  # libraries load parts of themselves on the first call
+        weight = max(_WEIGHT, 1 / (self._calls - 1))
         self._cpu_a_call += weight * (took.cpu - self._cpu_a_call)
         self._cpu_a_byte += weight * (took.cpu / max(size, 1) - self._cpu_a_byte)
         self._recent.append(took.wall)

@@ -20,6 +20,7 @@ from merlin_runtime.errors import (
     Stopping,
     V2NeedsNumpy,
 )
+from merlin_runtime.models.port import KINDS_OF_ROWS
 from merlin_runtime.serving.answers import CONTENT_TYPE
 from merlin_runtime.serving.asgi import (
     RawHeaders,
@@ -136,7 +137,7 @@ class PredictRoute:
                 f"{PREFIX}{name}{SUFFIX} works without."
             ) from error
         json_length = headers.get("Inference-Header-Content-Length")
-        of_rows = model.kind != "pyfunc"
+        of_rows = model.kind in KINDS_OF_ROWS
         return V2Codec(name, self._version, of_rows=of_rows, json_length=json_length)
 
     async def _predict(
