@@ -10,7 +10,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -29,9 +29,9 @@ from merlin_images.builders.native import NativeBuilder
 from merlin_images.builders.port import BuildRequest, ModelSource
 from merlin_images.image.locations import locate
 from merlin_images.image.validate import validate
+from merlin_images.registry.distribution import DistributionRegistry
 from merlin_images.registry.embedded.app import create_registry_app
 from merlin_images.registry.embedded.storage import RegistryStorage
-from merlin_images.registry.open import open_registry
 from merlin_images.registry.reference import Reference
 
 
@@ -96,7 +96,7 @@ def test_an_image_built_here_runs_anywhere(tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
     joblib.dump(model, tmp_path / "model/model.joblib")
     storage = RegistryStorage(tmp_path / "registry")
-    with served(storage) as host:
+    with served(storage) as host, closing(DistributionRegistry(host)) as registry:
         request = BuildRequest(
             model=ModelSource(LocalStore(tmp_path / "model"), ""),
             target=Reference(host, "demo/cancer", tag="1"),
@@ -107,7 +107,7 @@ def test_an_image_built_here_runs_anywhere(tmp_path: Path) -> None:
             created=datetime(2026, 1, 1, tzinfo=UTC),
             base="debian:",
         )
-        built = NativeBuilder(open_registry, tmp_path / "cache").build(request, Silent())
+        built = NativeBuilder(lambda _: registry, tmp_path / "cache").build(request, Silent())
 
         folder = tmp_path / "pulled"
         subprocess.run(
@@ -117,7 +117,7 @@ def test_an_image_built_here_runs_anywhere(tmp_path: Path) -> None:
             ],
             check=True,
         )
-        pulled, reference = locate(f"layout:{folder}:cancer", open_registry)
+        pulled, reference = locate(f"layout:{folder}:cancer", lambda _: registry)
         found = validate(pulled, reference, Silent())
         assert found.digest == built.reference.digest
 

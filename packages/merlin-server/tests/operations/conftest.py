@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import shutil
-import subprocess
-import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -358,31 +354,6 @@ def _worlds(url: Callable[[int], str]) -> Iterator[Callable[[], World]]:
     yield make
     if worlds:
         worlds[-1].close()
-
-
-@pytest.fixture(scope="session")
-def postgres_url() -> Iterator[str]:
-    """Debian's PostgreSQL on a socket in a folder of its own; it refuses to run as root."""
-    binaries = max(Path("/usr/lib/postgresql").glob("*/bin"))
-    folder = Path(tempfile.mkdtemp(prefix="merlin-pg-"))
-    as_user: list[str] = []
-    if os.geteuid() == 0:
-        shutil.chown(folder, "postgres", "postgres")
-        as_user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
-    data = folder / "data"
-
-    def run(program: str, *arguments: str) -> None:
-        command = [*as_user, str(binaries / program), "-D", str(data), *arguments]
-        subprocess.run(command, check=True, cwd=folder, capture_output=True, timeout=60)
-
-    run("initdb", "--auth=trust", "--username=merlin", "--no-sync")
-    options = f"-F -c listen_addresses='' -c unix_socket_directories={folder}"
-    run("pg_ctl", "start", "-w", "-o", options, "-l", str(folder / "log"))
-    try:
-        yield f"postgresql://merlin@/postgres?host={folder}"
-    finally:
-        run("pg_ctl", "stop", "-m", "immediate")
-        shutil.rmtree(folder)
 
 
 @pytest.fixture
