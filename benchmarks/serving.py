@@ -132,7 +132,8 @@ def main() -> None:
                 print(f"round {round_number + 1}: {contender.name}", file=sys.stderr)
                 _measure(contender, folder, options.seconds)
         _print(contenders)
-        _print_liveness(folder)
+        for what, work in WORK.items():
+            _print_liveness(folder, what, work)
 
 
 def _contenders(folder: Path, before: str | None, peers: list[str]) -> list[Contender]:
@@ -328,19 +329,23 @@ SLOW_MODEL = """
 import time
 class Slow:
     def predict(self, rows):
-        end = time.monotonic() + 0.2
-        while time.monotonic() < end:
-            sum(range(1000))
+        {work}
         return [0] * len(rows)
 """
+# The second holds the interpreter's lock as long as it can: the worst neighbour of all.
+WORK = {
+    "waits": "time.sleep(0.2)",
+    "computes in Python": """end = time.monotonic() + 0.2
+        while time.monotonic() < end:
+            sum(range(1000))""",
+}
 
 
-def _print_liveness(folder: Path) -> None:
-    """Health while 16 callers wait for a model that computes 0.2 s of pure Python a call, the
-    worst neighbour a thread can have."""
-    slow = folder / "slow"
+def _print_liveness(folder: Path, what: str, work: str) -> None:
+    """Health while 16 callers wait for a model of 0.2 s a call."""
+    slow = folder / what.replace(" ", "-")
     slow.mkdir()
-    (slow / "slow_model.py").write_text(SLOW_MODEL)
+    (slow / "slow_model.py").write_text(SLOW_MODEL.format(work=work))
     subprocess.run([sys.executable, "-c", SLOW, str(slow)], check=True)
     ours = ["{python}", "-m", "merlin_runtime", "serve", "--model-dir", "{folder}"]
     ours += ["--name", MODEL, "--host", "127.0.0.1", "--port", "{port}"]
@@ -371,7 +376,7 @@ def _print_liveness(folder: Path) -> None:
             caller.join()
     times.sort()
     print(
-        "liveness with 16 callers in a 200 ms model: "
+        f"liveness with 16 callers of a model that {what} for 200 ms: "
         f"p50 {times[150]:.1f} ms, p99 {times[296]:.1f} ms"
     )
 

@@ -8,6 +8,7 @@ import gc
 import logging
 import signal
 import socket
+import sys
 import threading
 from functools import partial
 from typing import Any, Callable, Iterator, Optional, Type, cast
@@ -39,12 +40,17 @@ SETTLE_SECONDS = 0.2
 """After the listener closed, how long requests on their way in are waited for before idle
 connections are closed. Each answer of that time says ``Connection: close``."""
 
+SWITCH_SECONDS = 0.0005
+"""How long a model's Python code keeps the interpreter from the event loop at most; by default it
+is ten times that, several times for each health answer."""
+
 _LOG = logging.getLogger("merlin_runtime")
 
 
 def serve(settings: Settings, listener: socket.socket, phases: StartupPhases) -> None:
     """Serve on a listening socket until SIGTERM or SIGINT, then drain and return. Raises
     `ModelLoadFailed` if the model cannot be loaded; the port answers liveness until then."""
+    sys.setswitchinterval(SWITCH_SECONDS)
     loop = new_event_loop()
     try:
         asyncio.set_event_loop(loop)
