@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import queue
@@ -19,8 +20,22 @@ from typing import Any
 import httpx2
 import joblib
 import pytest
+import uvicorn
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
+from uvicorn.server import ServerState
+
+from merlin_runtime.models.loading import load_model
+from merlin_runtime.serving.application import Application
+from merlin_runtime.serving.cold_routes import ColdRoutes
+from merlin_runtime.serving.connection import Limits, ServedConnection
+from merlin_runtime.serving.hot_lane import HotLane
+from merlin_runtime.serving.lifecycle import Lifecycle
+from merlin_runtime.serving.metrics import ServingMetrics
+from merlin_runtime.serving.pace import Pace, Took
+from merlin_runtime.serving.predict_route import PredictRoute
+from merlin_runtime.serving.predictor import ThreadPredictor
+from merlin_runtime.startup_phases import StartupPhases
 
 DEADLINE = 60.0
 
@@ -244,3 +259,142 @@ def load() -> Iterator[Load]:
     running = Load()
     yield running
     running.finish()
+
+
+@dataclass
+class Answer:
+    """One answer as it came over the wire; ``informational`` ones (100) are answers too."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+class Wire:
+    """Connections of a server in this process, to which bytes come in exactly the given pieces.
+
+    The model, routes, threads and transports are real; only the client's end of the socket pair is
+    ours, and ``data_received`` is called by us, for a kernel joins pieces as it likes.
+    """
+
+    def __init__(self, folder: Path, *, limits: Limits, open_lane: bool, model: Any = None) -> None:
+        self.loop = asyncio.new_event_loop()
+        self.metrics = ServingMetrics(model="iris", version="1")
+        lifecycle = Lifecycle(self.metrics)
+        self.lifecycle = lifecycle
+        options = {"max_body_bytes": 100_000, "access_log": False}
+        self.lane = HotLane("iris-1", lifecycle, self.metrics, **options)
+        predict = PredictRoute("iris-1", lifecycle, self.metrics, version="1", **options)
+        cold = ColdRoutes("iris-1", lifecycle, self.metrics, version="1")
+        app = Application(predict, cold.app())
+        config = uvicorn.Config(app, log_config=None, ws="none", lifespan="off", loop="none")
+        config.server_header = config.date_header = False
+        self.state = ServerState()
+        self._connect = lambda: ServedConnection(
+            self.lane, limits, config=config, server_state=self.state, app_state={}, _loop=self.loop
+        )
+        self.model = model or load_model(folder, None, StartupPhases())
+        pace = Pace()
+        for _ in range(5 if open_lane else 0):
+            pace.observe(Took(1e-6, 1e-6), 1000)
+        self.loop.run_until_complete(self._load(pace, lifecycle))
+
+    async def _load(self, pace: Pace, lifecycle: Lifecycle) -> None:
+        lifecycle.loaded(
+            self.model,
+            ThreadPredictor(
+                self.model, concurrency=1, max_queue=64, metrics=self.metrics, pace=pace
+            ),
+        )
+        self.lane.loaded(self.model, pace)
+
+    def exchange(self, *pieces: bytes, until_closed: bool = False) -> tuple[list[Answer], bool]:
+        """Return all answers, and whether the server closed the connection."""
+        return self.loop.run_until_complete(self._exchange(pieces, until_closed))
+
+    async def _exchange(
+        self, pieces: tuple[bytes, ...], until_closed: bool
+    ) -> tuple[list[Answer], bool]:
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        transport, protocol = await self.loop.connect_accepted_socket(self._connect, theirs)
+        received = bytearray()
+        for piece in pieces:
+            if not transport.is_closing():
+                protocol.data_received(piece)
+            await asyncio.sleep(0)
+        end = time.monotonic() + DEADLINE
+        closed = False
+        while not closed and (until_closed or not self._settled(protocol)):
+            assert time.monotonic() < end, f"no end after {bytes(received)!r}"
+            closed = self._receive(ours, received)
+            await asyncio.sleep(0.0005)
+        closed = closed or transport.is_closing()
+        self._receive(ours, received)
+        transport.abort()
+        await asyncio.sleep(0)
+        self._receive(ours, received)
+        ours.close()
+        without_body = b"".join(pieces).startswith(b"HEAD ")
+        return parse_answers(bytes(received), without_body=without_body), closed
+
+    def _settled(self, protocol: Any) -> bool:
+        return protocol.transport.is_closing() or bool(
+            not protocol._in_lane
+            and not protocol._held
+            and not protocol.pipeline
+            and (protocol._answered or protocol._amid_body)
+        )
+
+    @staticmethod
+    def _receive(ours: socket.socket, received: bytearray) -> bool:
+        try:
+            while chunk := ours.recv(65536):
+                received += chunk
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+        return True
+
+    def close(self) -> None:
+        self.loop.run_until_complete(asyncio.sleep(0))
+        self.loop.close()
+
+
+def parse_answers(received: bytes, *, without_body: bool = False) -> list[Answer]:
+    """Take answers apart; fails on anything between or after them."""
+    answers = []
+    while received:
+        head, separator, received = received.partition(b"\r\n\r\n")
+        assert separator, head
+        first, *lines = head.decode("latin-1").split("\r\n")
+        version, status = first.split(" ")[:2]
+        assert version == "HTTP/1.1", first
+        headers = {}
+        for line in lines:
+            name, _, value = line.partition(": ")
+            assert name not in headers, head
+            headers[name] = value
+        length = 0 if without_body else int(headers.get("content-length", 0))
+        assert len(received) >= length, (head, received)
+        answers.append(Answer(int(status), headers, received[:length]))
+        received = received[length:]
+    return answers
+
+
+MakeWire = Callable[..., Wire]
+
+
+@pytest.fixture(scope="module")
+def make_wire(iris_folder: Path) -> Iterator[MakeWire]:
+    made: list[Wire] = []
+
+    def make(*, limits: Limits | None = None, open_lane: bool = True, model: Any = None) -> Wire:
+        wire = Wire(iris_folder, limits=limits or Limits(), open_lane=open_lane, model=model)
+        made.append(wire)
+        return wire
+
+    yield make
+    for wire in made:
+        wire.close()

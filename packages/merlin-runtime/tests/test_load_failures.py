@@ -89,7 +89,7 @@ def test_a_class_of_the_training_script_is_explained(tmp_path):
 @pytest.mark.parametrize(
     ("files", "options", "sentence"),
     [
-        ({"model.onnx": ""}, [], "holds no model this server can load"),
+        ({"model.h5": ""}, [], "holds no model this server can load"),
         ({"model.pkl": "no pickle"}, [], "raised UnpicklingError"),
         ({"MLmodel": "flavors: {a: 1}"}, [], "line 1 cannot be read"),
         ({"MLmodel": "{}"}, [], "no python_function flavor"),

@@ -195,7 +195,7 @@ def _parser(defaults: Defaults) -> argparse.ArgumentParser:
     add("--fd", type=_count, metavar="N", help="serve on this inherited listening socket instead")
     add(
         "--model-type",
-        choices=("pyfunc", "sklearn"),
+        choices=("lightgbm", "onnx", "pyfunc", "sklearn", "xgboost"),
         help="what the folder holds; default: seen from its files",
     )
     add(

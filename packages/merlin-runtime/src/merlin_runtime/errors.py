@@ -32,6 +32,27 @@ class ServingError(Exception):
         }
 
 
+class RequestMalformed(ServingError):
+    """Not HTTP, or HTTP of doubtful meaning; the connection is closed."""
+
+    code = "request_malformed"
+    status = 400
+
+
+class RequestTimedOut(ServingError):
+    """A request of which the rest did not come; the connection is closed."""
+
+    code = "request_timed_out"
+    status = 408
+
+
+class HeadTooLarge(ServingError):
+    """Request line and headers beyond the limit; the connection is closed."""
+
+    code = "head_too_large"
+    status = 431
+
+
 class NotJson(ServingError):
     """The body is not a JSON document."""
 
@@ -107,6 +128,13 @@ class AnswerNotSerialisable(ServingError):
 
     code = "answer_not_serialisable"
     status = 500
+
+
+class V2NeedsNumpy(ServingError):
+    """The V2 protocol was asked for where there is no numpy."""
+
+    code = "v2_needs_numpy"
+    status = 501
 
 
 class NotReady(ServingError):

@@ -13,14 +13,22 @@ from merlin_runtime.startup_phases import StartupPhases
 
 # A loader is imported when its type is chosen, for it imports what the model needs.
 _LOADERS: Dict[str, str] = {
+    "lightgbm": "merlin_runtime.models.lightgbm",
+    "onnx": "merlin_runtime.models.onnx",
     "pyfunc": "merlin_runtime.models.pyfunc",
     "sklearn": "merlin_runtime.models.sklearn",
+    "xgboost": "merlin_runtime.models.xgboost",
 }
 _MARKS: Tuple[Tuple[str, str], ...] = (
     ("MLmodel", "pyfunc"),
     ("model.joblib", "sklearn"),
     ("model.pkl", "sklearn"),
     ("model.pickle", "sklearn"),
+    ("model.bst", "xgboost"),
+    ("model.ubj", "xgboost"),
+    ("model.json", "xgboost"),
+    ("model.txt", "lightgbm"),
+    ("model.onnx", "onnx"),
 )
 _RUNTIME_FOLDER = Path(__file__).parent.parent
 
@@ -50,7 +58,8 @@ def _type_of(folder: Path) -> str:
     raise ModelLoadFailed(
         f"{folder} holds no model this server can load: none of "
         f"{', '.join(file for file, _ in _MARKS)} is there.",
-        hint="It serves scikit-learn (model.joblib) and Python function (MLmodel) models.",
+        hint="It serves Python function (MLmodel), scikit-learn (model.joblib), XGBoost "
+        "(model.bst), LightGBM (model.txt) and ONNX (model.onnx) models.",
         found=found,
     )
 

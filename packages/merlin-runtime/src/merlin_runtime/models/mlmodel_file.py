@@ -16,7 +16,7 @@ _DOUBLE = r'"(?:[^"\\]|\\.)*"'
 _SINGLE = r"'(?:[^']|'')*'"
 _QUOTED = re.compile(f"{_DOUBLE}|{_SINGLE}", re.DOTALL)
 _KEY = re.compile(
-    rf"""({_DOUBLE}|{_SINGLE}|[^\s"'#\[\]{{}},&*!|>%@`?-].*?|[?-][^\s].*?):(?: +|$)"""
+    rf"""({_DOUBLE}|{_SINGLE}|[^ \t\n"'#\[\]{{}},&*!|>%@`?-].*?|[?-][^ \t\n].*?):(?: +|$)"""
 )
 _ESCAPE = re.compile(r"\\(x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|.)", re.DOTALL)
 _ESCAPED = {
@@ -121,18 +121,18 @@ class _Reader:
         self._at += 1
         while self._at < len(self._lines):
             line = self._lines[self._at]
-            if line.strip() and len(line) - len(line.lstrip(" ")) <= parent_indent:
+            if line.strip(" \t") and len(line) - len(line.lstrip(" ")) <= parent_indent:
                 break
             self._refuse_key(line)
             parts.append(line)
             self._at += 1
-        text = _fold(parts).rstrip()
+        text = _fold(parts).rstrip(" \n")
         return _CONSTANTS.get(text, text)
 
     def _quoted(self, column: int) -> str:
         rest = "\n".join([self._lines[self._at][column:], *self._lines[self._at + 1 :]])
         match = _QUOTED.match(rest)
-        if match is None or rest[match.end() :].partition("\n")[0].strip():
+        if match is None or rest[match.end() :].partition("\n")[0].strip(" \t"):
             raise self._refuse()
         self._at += match.group().count("\n") + 1
         return _unquote(match.group())
@@ -143,7 +143,7 @@ class _Reader:
 
     def _skip_blank(self) -> bool:
         while self._at < len(self._lines):
-            text = self._lines[self._at].strip()
+            text = self._lines[self._at].strip(" \t")
             if text and not text.startswith("#"):
                 return True
             self._at += 1
@@ -162,7 +162,7 @@ def _unquote(token: str) -> str:
         return _fold(token[1:-1].split("\n")).replace("''", "'")
     if token[0] == '"':
         return _ESCAPE.sub(_unescape, _fold(_join_escaped_breaks(token[1:-1])))
-    return token.rstrip()
+    return token.rstrip(" ")
 
 
 def _join_escaped_breaks(text: str) -> List[str]:

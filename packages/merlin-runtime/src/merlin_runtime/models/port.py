@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Mapping, Protocol
 
+KINDS_OF_ROWS = frozenset(("lightgbm", "sklearn", "xgboost"))
+"""Models that take ``{"instances": rows}`` and nothing else."""
+
 
 class Model(Protocol):
     """A loaded model.
@@ -23,5 +26,10 @@ class Model(Protocol):
 
     @property
     def is_async(self) -> bool: ...
+
+    @property
+    def row_wise(self) -> bool:
+        """Whether ``{"instances": rows}`` is answered with ``{"predictions": values}``, each value
+        from its row alone and without looking at headers: then requests may share a call."""
 
     def predict(self, request: Any, headers: Mapping[str, str]) -> Any: ...

@@ -64,6 +64,7 @@ class PyFuncServed:
     """A user's Python model."""
 
     kind = "pyfunc"
+    row_wise = False
 
     def __init__(self, call: Call, is_async: bool) -> None:
         self.is_async = is_async

@@ -1,4 +1,4 @@
-"""KServe's V1 body ``{"instances": [...]}`` as the matrix an estimator takes."""
+"""Rows of a request as the matrix an estimator takes."""
 
 from __future__ import annotations
 
@@ -9,21 +9,8 @@ import numpy as np
 from merlin_runtime.errors import InputInvalid
 
 
-def rows_of(request: Any) -> List[Any]:
-    """Return the list under ``instances`` (TensorFlow Serving's ``inputs`` is taken too)."""
-    if not isinstance(request, dict):
-        raise InputInvalid('The body must be a JSON object such as {"instances": [[1, 2]]}.')
-    for key in ("instances", "inputs"):
-        if key in request:
-            rows = request[key]
-            if isinstance(rows, list):
-                return rows
-            raise InputInvalid(f'"{key}" must be a list with one entry for each row.')
-    raise InputInvalid('The body has no "instances": a list with one entry for each row.')
-
-
 def matrix_of(
-    rows: List[Any],
+    rows: Any,
     *,
     width: Optional[int],
     names: Optional[Sequence[str]],
@@ -34,9 +21,12 @@ def matrix_of(
     ``width`` is the number of features the model takes and ``names`` are their names, where known.
     Rows are lists in that order, or objects by name; objects may have further keys.
     """
-    if any(isinstance(row, dict) for row in rows):
-        rows = _lists_from_objects(rows, names)
-    array = _array(rows)
+    if isinstance(rows, np.ndarray):
+        array = rows
+    else:
+        if any(isinstance(row, dict) for row in rows):
+            rows = _lists_from_objects(rows, names)
+        array = _array(rows)
     if width is not None and array.shape != (len(rows), width):
         _refuse_shape(rows, array, width)
     if names is None or frame is None:
@@ -72,8 +62,8 @@ def _array(rows: List[Any]) -> Any:
     return array
 
 
-def _refuse_shape(rows: List[Any], array: Any, width: int) -> None:
-    for number, row in enumerate(rows):
+def _refuse_shape(rows: Any, array: Any, width: int) -> None:
+    for number, row in enumerate(rows if isinstance(rows, list) else ()):
         if not isinstance(row, list):
             raise InputInvalid(f"Row {number} is no list; this model takes {width} values a row.")
         if len(row) != width:

@@ -9,7 +9,9 @@ from typing import Any, Callable, Mapping, Optional, Sequence, cast
 import joblib
 
 from merlin_runtime.errors import InputInvalid, ModelLoadFailed
-from merlin_runtime.models.rows import matrix_of, rows_of
+from merlin_runtime.models.row_requests import rows_of
+from merlin_runtime.models.row_wise import is_row_wise
+from merlin_runtime.models.rows import matrix_of
 from merlin_runtime.startup_phases import StartupPhases
 
 FILES = ("model.joblib", "model.pkl", "model.pickle")
@@ -55,6 +57,7 @@ class SklearnModel:
     is_async = False
 
     def __init__(self, estimator: Any) -> None:
+        self.row_wise = is_row_wise(estimator)
         self._predict = estimator.predict
         self._width: Optional[int] = getattr(estimator, "n_features_in_", None)
         names = getattr(estimator, "feature_names_in_", None)
@@ -65,7 +68,7 @@ class SklearnModel:
     def predict(self, request: Any, headers: Mapping[str, str]) -> Any:
         del headers
         rows = rows_of(request)
-        if not rows:
+        if len(rows) == 0:
             return {"predictions": []}
         matrix = matrix_of(rows, width=self._width, names=self._names, frame=self._frame)
         try:

@@ -11,7 +11,15 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from merlin_runtime.errors import MethodNotAllowed, ModelNotFound, RouteNotFound, ServingError
+from merlin_runtime import __version__
+from merlin_runtime.errors import (
+    MethodNotAllowed,
+    ModelNotFound,
+    NotReady,
+    RouteNotFound,
+    ServingError,
+)
+from merlin_runtime.models.port import KINDS_OF_ROWS
 from merlin_runtime.serving.answers import CONTENT_TYPE
 from merlin_runtime.serving.asgi import error_body, error_headers
 from merlin_runtime.serving.lifecycle import Lifecycle
@@ -26,8 +34,11 @@ class ColdRoutes:
     ``/v2/health/ready``.
     """
 
-    def __init__(self, name: str, lifecycle: Lifecycle, metrics: ServingMetrics) -> None:
+    def __init__(
+        self, name: str, lifecycle: Lifecycle, metrics: ServingMetrics, *, version: str
+    ) -> None:
         self._name = name
+        self._version = version
         self._lifecycle = lifecycle
         self._metrics = metrics
 
@@ -42,6 +53,11 @@ class ColdRoutes:
                 Route("/v1/models/{name}", self._model),
                 Route("/v2/health/live", self._live),
                 Route("/v2/health/ready", self._ready),
+                Route("/v2", self._v2_server),
+                Route("/v2/models/{name}", self._v2_model),
+                Route("/v2/models/{name}/ready", self._v2_model_ready),
+                Route("/v2/models/{name}/versions/{version}", self._v2_model),
+                Route("/v2/models/{name}/versions/{version}/ready", self._v2_model_ready),
                 Route("/metrics", self._metrics_text),
             ],
             exception_handlers={
@@ -68,10 +84,47 @@ class ColdRoutes:
         return self._json({"models": [self._name]})
 
     async def _model(self, request: Request) -> Response:
+        self._check_model(request)
+        return self._json({"name": self._name, "ready": self._lifecycle.ready})
+
+    async def _v2_server(self, request: Request) -> Response:
+        del request
+        extensions = ["binary_tensor_data"]
+        return self._json({"name": "merlin", "version": __version__, "extensions": extensions})
+
+    async def _v2_model(self, request: Request) -> Response:
+        self._check_model(request)
+        model = self._lifecycle.model
+        if model is None:
+            raise NotReady(f"The model {self._name!r} is still being loaded.")
+        # What a Python function takes is not known; an empty list says so.
+        of_rows = model.kind in KINDS_OF_ROWS
+        rows = [{"name": "instances", "datatype": "FP64", "shape": [-1, -1]}] if of_rows else []
+        answer = [{"name": "predictions", "datatype": "FP64", "shape": [-1]}] if of_rows else []
+        return self._json(
+            {
+                "name": self._name,
+                "versions": [self._version],
+                "platform": f"merlin_{model.kind}",
+                "inputs": rows,
+                "outputs": answer,
+            }
+        )
+
+    async def _v2_model_ready(self, request: Request) -> Response:
+        self._check_model(request)
+        ready = self._lifecycle.ready
+        return self._json({"name": self._name, "ready": ready}, status=200 if ready else 503)
+
+    def _check_model(self, request: Request) -> None:
         name = request.path_params["name"]
         if name != self._name:
             raise ModelNotFound(f"There is no model {name!r} here; this server has {self._name!r}.")
-        return self._json({"name": name, "ready": self._lifecycle.ready})
+        version = request.path_params.get("version", self._version)
+        if version != self._version:
+            raise ModelNotFound(
+                f"There is no version {version!r} here; {name!r} is version {self._version}."
+            )
 
     async def _metrics_text(self, request: Request) -> Response:
         body, content_type = self._metrics.render(request.headers.get("accept", ""))

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from typing import Any, Dict, Iterable, Tuple
+
+FIT_REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
+"""A client's request id that may go into logs and headers."""
 
 
 class Headers(Dict[str, str]):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Optional
 
 from merlin_runtime.errors import ModelLoadFailed
+from merlin_runtime.models.port import Model
 from merlin_runtime.serving.metrics import ServingMetrics
 from merlin_runtime.serving.predictor import Predictor
 
@@ -18,6 +19,7 @@ class Lifecycle:
 
     def __init__(self, metrics: ServingMetrics) -> None:
         self._metrics = metrics
+        self.model: Optional[Model] = None
         self.predictor: Optional[Predictor] = None
         self.failure: Optional[ModelLoadFailed] = None
         self.draining = False
@@ -26,7 +28,8 @@ class Lifecycle:
     def ready(self) -> bool:
         return self.predictor is not None and not self.draining
 
-    def loaded(self, predictor: Predictor) -> None:
+    def loaded(self, model: Model, predictor: Predictor) -> None:
+        self.model = model
         self.predictor = predictor
         self._metrics.ready.set(self.ready)
 

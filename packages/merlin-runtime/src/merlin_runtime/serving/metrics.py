@@ -11,6 +11,7 @@ from prometheus_client.metrics_core import Metric
 _SECONDS = (
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0
 )  # fmt: skip
+_REQUESTS = tuple(float(2**exponent) for exponent in range(8))
 _BYTES = tuple(float(2**exponent) for exponent in range(8, 28, 3))
 
 CLIENT_GONE = 499
@@ -52,6 +53,9 @@ class ServingMetrics:
         )
         self.queue_seconds = histogram(
             "model_queue_duration_seconds", "Waiting for a free thread", _SECONDS
+        )
+        self.batch_requests = histogram(
+            "model_batch_requests", "Requests answered by one call of the model", _REQUESTS
         )
         self.request_bytes = histogram("model_request_bytes", "Size of request bodies", _BYTES)
         self.inflight = gauge("model_inflight_requests", "Predict requests being worked on")

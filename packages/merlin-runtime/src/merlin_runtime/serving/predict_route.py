@@ -1,4 +1,4 @@
-"""``POST /v1/models/{name}:predict``: the one route that has to be fast, as a bare ASGI app."""
+"""Predictions by Merlin's protocol and by V2: routes that have to be fast, as a bare ASGI app."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ from merlin_runtime.errors import (
     PredictTakesPost,
     ServingError,
     Stopping,
+    V2NeedsNumpy,
 )
+from merlin_runtime.models.port import KINDS_OF_ROWS
 from merlin_runtime.serving.answers import CONTENT_TYPE
 from merlin_runtime.serving.asgi import (
     RawHeaders,
@@ -29,14 +31,15 @@ from merlin_runtime.serving.asgi import (
     error_headers,
     respond,
 )
-from merlin_runtime.serving.headers import Headers
+from merlin_runtime.serving.codecs import PLAIN_JSON, Codec
+from merlin_runtime.serving.headers import FIT_REQUEST_ID, Headers
 from merlin_runtime.serving.lifecycle import Lifecycle
 from merlin_runtime.serving.metrics import CLIENT_GONE, ServingMetrics
 
 PREFIX = "/v1/models/"
 SUFFIX = ":predict"
+V2_INFER = re.compile("/v2/models/(?P<name>[^/]+)(/versions/(?P<version>[^/]+))?/infer")
 
-_REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 _LOG = logging.getLogger("merlin_runtime.predict")
 
 
@@ -53,10 +56,12 @@ class PredictRoute:
         lifecycle: Lifecycle,
         metrics: ServingMetrics,
         *,
+        version: str,
         max_body_bytes: int,
         access_log: bool,
     ) -> None:
         self._name = name
+        self._version = version
         self._lifecycle = lifecycle
         self._metrics = metrics
         self._max_body_bytes = max_body_bytes
@@ -66,10 +71,7 @@ class PredictRoute:
         started = time.perf_counter()
         headers = Headers.from_raw(scope["headers"])
         request_id = _request_id(headers)
-        answer_headers: RawHeaders = [
-            (b"content-type", CONTENT_TYPE),
-            (b"x-request-id", request_id.encode("ascii")),
-        ]
+        answer_headers: RawHeaders = [(b"x-request-id", request_id.encode("ascii"))]
         self._metrics.inflight.inc()
         status = CLIENT_GONE
         try:
@@ -85,14 +87,17 @@ class PredictRoute:
             self._metrics.inflight.dec()
             self._metrics.answered(status, seconds)
             if self._access_log:
-                self._log_access(request_id, status, seconds)
+                log_access(request_id, status, seconds)
 
     async def _answer(
         self, scope: Scope, headers: Headers, receive: Receive, answer_headers: RawHeaders
     ) -> Tuple[int, bytes]:
         error: ServingError
         try:
-            return 200, await self._predict(scope, headers, receive)
+            codec = self._codec(scope["path"], headers)
+            body = await self._predict(scope, headers, receive, codec)
+            answer_headers.extend(codec.answer_headers)
+            return 200, body  # noqa: TRY300
         except ServingError as raised:
             error = raised
         except asyncio.CancelledError:
@@ -103,22 +108,48 @@ class PredictRoute:
         if error.status >= 500 and error.__cause__ is not None:
             fields = {"request_id": headers["X-Request-Id"], "code": error.code}
             _LOG.error(error.message, exc_info=error.__cause__, extra={"fields": fields})
+        answer_headers.append((b"content-type", CONTENT_TYPE))
         answer_headers.extend(
             (name.encode(), value.encode()) for name, value in error_headers(error).items()
         )
         return error.status, error_body(error)
 
-    async def _predict(self, scope: Scope, headers: Headers, receive: Receive) -> bytes:
-        name = scope["path"][len(PREFIX) : -len(SUFFIX)]
+    def _codec(self, path: str, headers: Headers) -> Codec:
+        v2 = V2_INFER.fullmatch(path)
+        name = path[len(PREFIX) : -len(SUFFIX)] if v2 is None else v2["name"]
         if name != self._name:
             raise ModelNotFound(f"There is no model {name!r} here; this server has {self._name!r}.")
+        if v2 is None:
+            return PLAIN_JSON
+        if v2["version"] not in {None, self._version}:
+            raise ModelNotFound(
+                f"There is no version {v2['version']!r} here; {name!r} is version {self._version}."
+            )
+        model = self._lifecycle.model
+        if model is None:
+            raise NotReady(f"The model {name!r} is still being loaded.")
+        try:
+            # Needs numpy, which is the model's to bring, and is not imported before it.
+            from merlin_runtime.serving.v2_codec import V2Codec  # noqa: PLC0415
+        except ImportError as error:
+            raise V2NeedsNumpy(
+                "V2 inference needs numpy, which the model's environment lacks; "
+                f"{PREFIX}{name}{SUFFIX} works without."
+            ) from error
+        json_length = headers.get("Inference-Header-Content-Length")
+        of_rows = model.kind in KINDS_OF_ROWS
+        return V2Codec(name, self._version, of_rows=of_rows, json_length=json_length)
+
+    async def _predict(
+        self, scope: Scope, headers: Headers, receive: Receive, codec: Codec
+    ) -> bytes:
         if scope["method"] != "POST":
             raise PredictTakesPost("Send predictions with POST.")
         predictor = self._lifecycle.predictor
         if predictor is None:
             raise NotReady(f"The model {self._name!r} is still being loaded.")
         body = await self._body(headers, receive)
-        future = predictor.submit(body, headers)
+        future = predictor.submit(body, headers, codec)
         if not predictor.worth_cancelling:
             return await future
         return await _unless_client_leaves(future, receive)
@@ -149,9 +180,14 @@ class PredictRoute:
         self._metrics.request_bytes.observe(size)
         return cast("bytes", chunks[0] if len(chunks) == 1 else b"".join(chunks))
 
-    def _log_access(self, request_id: str, status: int, seconds: float) -> None:
-        fields = {"request_id": request_id, "status": status, "seconds": round(seconds, 6)}
-        _LOG.info("predict", extra={"fields": fields})
+
+def log_access(request_id: str, status: int, seconds: float) -> None:
+    fields = {"request_id": request_id, "status": status, "seconds": round(seconds, 6)}
+    _LOG.info("predict", extra={"fields": fields})
+
+
+def new_request_id() -> str:
+    return os.urandom(16).hex()
 
 
 async def _unless_client_leaves(future: asyncio.Future[bytes], receive: Receive) -> bytes:
@@ -171,8 +207,8 @@ def _request_id(headers: Headers) -> str:
     """The client's id where it is fit for logs and headers, else a new one, which the model then
     sees too."""
     given: Optional[str] = headers.get("X-Request-Id")
-    if given is not None and _REQUEST_ID.fullmatch(given):
+    if given is not None and FIT_REQUEST_ID.fullmatch(given):
         return given
-    minted = os.urandom(16).hex()
+    minted = new_request_id()
     headers["X-Request-Id"] = minted
     return minted

@@ -1,6 +1,6 @@
 """Where predictions run: never on the server's event loop, and never without bound.
 
-JSON is decoded and encoded beside the prediction, so the loop only moves bytes.
+Bodies are decoded and encoded beside the prediction, so the loop only moves bytes.
 """
 
 from __future__ import annotations
@@ -11,12 +11,11 @@ import threading
 import time
 from typing import Any, Awaitable, Mapping, Optional, Protocol
 
-import orjson
-
-from merlin_runtime.errors import ModelRaised, NotJson, Overloaded, ServingError
+from merlin_runtime.errors import ModelRaised, Overloaded, ServingError
 from merlin_runtime.models.port import Model
-from merlin_runtime.serving.answers import encode
+from merlin_runtime.serving.codecs import Codec
 from merlin_runtime.serving.metrics import ServingMetrics
+from merlin_runtime.serving.pace import Pace, StopWatch, Took
 
 Headers = Mapping[str, str]
 
@@ -28,17 +27,24 @@ class Predictor(Protocol):
     def worth_cancelling(self) -> bool:
         """Whether cancelling what was just submitted could save work."""
 
-    def submit(self, body: bytes, headers: Headers) -> "asyncio.Future[bytes]":
+    def submit(self, body: bytes, headers: Headers, codec: Codec) -> "asyncio.Future[bytes]":
         """Start or queue a prediction; raises `Overloaded` where the queue is full. The future
-        ends with JSON bytes or a `ServingError`. Cancelled before it runs, it never runs."""
+        ends with what the codec wrote, or a `ServingError`. Cancelled before it runs, it never
+        runs."""
 
 
 def predictor_for(
-    model: Model, *, concurrency: int, max_queue: int, metrics: ServingMetrics
+    model: Model, *, concurrency: int, max_queue: int, metrics: ServingMetrics, pace: Pace
 ) -> Predictor:
-    """Return threads for an ordinary model, an event loop of its own for an async one."""
-    chosen = CoroutinePredictor if model.is_async else ThreadPredictor
-    return chosen(model, concurrency=concurrency, max_queue=max_queue, metrics=metrics)
+    """Return threads for an ordinary model, whose calls ``pace`` learns from; an event loop of its
+    own for an async one."""
+    if model.is_async:
+        return CoroutinePredictor(
+            model, concurrency=concurrency, max_queue=max_queue, metrics=metrics
+        )
+    return ThreadPredictor(
+        model, concurrency=concurrency, max_queue=max_queue, metrics=metrics, pace=pace
+    )
 
 
 class _Admission:
@@ -63,13 +69,18 @@ class _Admission:
 
 
 class _Job:
-    __slots__ = ("body", "future", "headers", "queued_at")
+    __slots__ = ("body", "codec", "future", "headers", "queued_at", "took")
 
-    def __init__(self, body: bytes, headers: Headers, future: "asyncio.Future[bytes]") -> None:
+    def __init__(
+        self, body: bytes, headers: Headers, codec: Codec, future: "asyncio.Future[bytes]"
+    ) -> None:
         self.body = body
+        self.codec = codec
         self.headers = headers
         self.future = future
         self.queued_at = time.perf_counter()
+        self.took: Optional[Took] = None
+        """Of an answered job only."""
 
 
 class ThreadPredictor:
@@ -79,10 +90,17 @@ class ThreadPredictor:
     """
 
     def __init__(
-        self, model: Model, *, concurrency: int, max_queue: int, metrics: ServingMetrics
+        self,
+        model: Model,
+        *,
+        concurrency: int,
+        max_queue: int,
+        metrics: ServingMetrics,
+        pace: Pace,
     ) -> None:
         self._model = model
         self._metrics = metrics
+        self._pace = pace
         self._admission = _Admission(concurrency=concurrency, max_queue=max_queue)
         self._jobs: "queue.SimpleQueue[_Job]" = queue.SimpleQueue()
         self._loop = asyncio.get_running_loop()
@@ -93,9 +111,9 @@ class ThreadPredictor:
     def worth_cancelling(self) -> bool:
         return self._admission.has_queue
 
-    def submit(self, body: bytes, headers: Headers) -> "asyncio.Future[bytes]":
+    def submit(self, body: bytes, headers: Headers, codec: Codec) -> "asyncio.Future[bytes]":
         self._admission.enter()
-        job = _Job(body, headers, self._loop.create_future())
+        job = _Job(body, headers, codec, self._loop.create_future())
         self._jobs.put(job)
         return job.future
 
@@ -114,18 +132,22 @@ class ThreadPredictor:
                 return  # the loop is closed: the process ends
 
     def _predict(self, job: _Job) -> bytes:
-        started = time.perf_counter()
-        self._metrics.queue_seconds.observe(started - job.queued_at)
-        request = decode(job.body)
-        started = time.perf_counter()
+        self._metrics.queue_seconds.observe(time.perf_counter() - job.queued_at)
+        watch = StopWatch()
+        request = job.codec.decode(job.body)
+        called = time.perf_counter()
         try:
             answer = self._model.predict(request, job.headers)
         finally:
-            self._metrics.predict_seconds.observe(time.perf_counter() - started)
-        return encode(answer)
+            self._metrics.predict_seconds.observe(time.perf_counter() - called)
+        encoded = job.codec.encode(answer)
+        job.took = watch.took()
+        return encoded
 
     def _settle(self, job: _Job, answer: Optional[bytes], error: Optional[ServingError]) -> None:
         self._admission.leave()
+        if job.took is not None:
+            self._pace.observe(job.took, len(job.body))
         if job.future.cancelled():
             return
         if error is not None:
@@ -154,16 +176,18 @@ class CoroutinePredictor:
     def worth_cancelling(self) -> bool:
         return True
 
-    def submit(self, body: bytes, headers: Headers) -> "asyncio.Future[bytes]":
+    def submit(self, body: bytes, headers: Headers, codec: Codec) -> "asyncio.Future[bytes]":
         self._admission.enter()
         running = asyncio.run_coroutine_threadsafe(
-            self._predict(body, headers, time.perf_counter()), self._model_loop
+            self._predict(body, headers, codec, time.perf_counter()), self._model_loop
         )
         future = asyncio.wrap_future(running)
         future.add_done_callback(lambda _: self._admission.leave())
         return future
 
-    async def _predict(self, body: bytes, headers: Headers, queued_at: float) -> bytes:
+    async def _predict(
+        self, body: bytes, headers: Headers, codec: Codec, queued_at: float
+    ) -> bytes:
         # Made here because before Python 3.10 a semaphore belongs to the loop it was made on.
         if self._slots is None:
             self._slots = asyncio.Semaphore(self._concurrency)
@@ -171,22 +195,14 @@ class CoroutinePredictor:
             started = time.perf_counter()
             self._metrics.queue_seconds.observe(started - queued_at)
             try:
-                request = decode(body)
+                request = codec.decode(body)
                 awaitable: Awaitable[Any] = self._model.predict(request, headers)
-                return encode(await awaitable)
+                return codec.encode(await awaitable)
             except Exception as raised:  # noqa: BLE001  (whatever the model raises)
                 error = _as_serving_error(raised)
                 raise error from error.__cause__
             finally:
                 self._metrics.predict_seconds.observe(time.perf_counter() - started)
-
-
-def decode(body: bytes) -> Any:
-    """Parse a request body, or raise `NotJson` saying where it stops being JSON."""
-    try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise NotJson(f"The body is not JSON: {error}." if body else "The body is empty.") from None
 
 
 def _as_serving_error(raised: BaseException) -> ServingError:

@@ -8,8 +8,10 @@ import gc
 import logging
 import signal
 import socket
+import sys
 import threading
-from typing import Any, Callable, Iterator, Optional
+from functools import partial
+from typing import Any, Callable, Iterator, Optional, Type, cast
 
 import uvicorn
 
@@ -18,8 +20,11 @@ from merlin_runtime.models.loading import load_model
 from merlin_runtime.models.port import Model
 from merlin_runtime.serving.application import Application
 from merlin_runtime.serving.cold_routes import ColdRoutes
+from merlin_runtime.serving.connection import Limits, ServedConnection
+from merlin_runtime.serving.hot_lane import HotLane
 from merlin_runtime.serving.lifecycle import Lifecycle
 from merlin_runtime.serving.metrics import ServingMetrics
+from merlin_runtime.serving.pace import Pace
 from merlin_runtime.serving.predict_route import PredictRoute
 from merlin_runtime.serving.predictor import predictor_for
 from merlin_runtime.settings import Settings
@@ -35,8 +40,9 @@ SETTLE_SECONDS = 0.2
 """After the listener closed, how long requests on their way in are waited for before idle
 connections are closed. Each answer of that time says ``Connection: close``."""
 
-KEEP_ALIVE_SECONDS = 75
-"""Above the idle time-outs of common proxies (60 s), so that the proxy closes first."""
+SWITCH_SECONDS = 0.0005
+"""How long a model's Python code keeps the interpreter from the event loop at most; by default it
+is ten times that, several times for each health answer."""
 
 _LOG = logging.getLogger("merlin_runtime")
 
@@ -44,6 +50,7 @@ _LOG = logging.getLogger("merlin_runtime")
 def serve(settings: Settings, listener: socket.socket, phases: StartupPhases) -> None:
     """Serve on a listening socket until SIGTERM or SIGINT, then drain and return. Raises
     `ModelLoadFailed` if the model cannot be loaded; the port answers liveness until then."""
+    sys.setswitchinterval(SWITCH_SECONDS)
     loop = new_event_loop()
     try:
         asyncio.set_event_loop(loop)
@@ -58,7 +65,14 @@ class _Serving:
         self._phases = phases
         self._metrics = ServingMetrics(model=settings.model, version=settings.version)
         self._lifecycle = Lifecycle(self._metrics)
-        self._server = _Server(_uvicorn_config(settings, self._application()))
+        self._hot_lane = HotLane(
+            settings.name,
+            self._lifecycle,
+            self._metrics,
+            max_body_bytes=settings.max_body_bytes,
+            access_log=settings.access_log,
+        )
+        self._server = _Server(_uvicorn_config(settings, self._application(), self._hot_lane))
         self._draining: Optional[asyncio.Task[None]] = None
 
     async def run(self, listener: socket.socket) -> None:
@@ -76,10 +90,13 @@ class _Serving:
             self._settings.name,
             self._lifecycle,
             self._metrics,
+            version=self._settings.version,
             max_body_bytes=self._settings.max_body_bytes,
             access_log=self._settings.access_log,
         )
-        cold = ColdRoutes(self._settings.name, self._lifecycle, self._metrics)
+        cold = ColdRoutes(
+            self._settings.name, self._lifecycle, self._metrics, version=self._settings.version
+        )
         return Application(predict, cold.app())
 
     def _load(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -97,14 +114,18 @@ class _Serving:
     def _loaded(self, model: Model) -> None:
         seconds = self._phases.seconds
         self._metrics.load_seconds.set(sum(seconds.values()) - seconds.get("server", 0.0))
+        pace = Pace()
         self._lifecycle.loaded(
+            model,
             predictor_for(
                 model,
                 concurrency=self._settings.max_concurrency,
                 max_queue=self._settings.max_queue,
                 metrics=self._metrics,
-            )
+                pace=pace,
+            ),
         )
+        self._hot_lane.loaded(model, pace)
         fields = {"event": "ready", "name": self._settings.name, "type": model.kind}
         _LOG.info("ready", extra={"fields": {**fields, "seconds": seconds}})
 
@@ -146,10 +167,13 @@ class _Server(uvicorn.Server):
             await asyncio.wait(tasks, timeout=1)
 
 
-def _uvicorn_config(settings: Settings, application: Application) -> uvicorn.Config:
+def _uvicorn_config(
+    settings: Settings, application: Application, hot_lane: HotLane
+) -> uvicorn.Config:
+    limits = Limits()
     return uvicorn.Config(
         application,
-        http="httptools",
+        http=cast("Type[asyncio.Protocol]", partial(ServedConnection, hot_lane, limits)),
         ws="none",
         lifespan="off",
         loop="none",
@@ -159,7 +183,7 @@ def _uvicorn_config(settings: Settings, application: Application) -> uvicorn.Con
         date_header=False,
         proxy_headers=False,
         backlog=2048,
-        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_keep_alive=round(limits.idle_seconds),
         timeout_graceful_shutdown=max(1, round(settings.drain_seconds)),
     )
 
