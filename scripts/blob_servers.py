@@ -113,12 +113,18 @@ def gcs_emulator(folder: Path) -> Iterator[Service]:
     program = _python_environment("gcs-emulator") / "gcp-storage-emulator"
     url = f"http://127.0.0.1:{(port := _free_port())}"
 
+    command = [str(program), "start", "--quiet", "--in-memory", "--host", "127.0.0.1"]
+    with _running([[*command, "--port", str(port)]], folder, url):
+        yield at_gcs(url)
+
+
+def at_gcs(url: str) -> Service:
+    """What answers like Google Cloud Storage at an address."""
+
     def make_bucket(name: str) -> None:
         httpx2.post(f"{url}/storage/v1/b?project=test", json={"name": name}).raise_for_status()
 
-    command = [str(program), "start", "--quiet", "--in-memory", "--host", "127.0.0.1"]
-    with _running([[*command, "--port", str(port)]], folder, url):
-        yield Service(url, make_bucket, {"STORAGE_EMULATOR_HOST": url})
+    return Service(url, make_bucket, {"STORAGE_EMULATOR_HOST": url})
 
 
 def _s3(url: str, key: str, secret: str) -> Service:

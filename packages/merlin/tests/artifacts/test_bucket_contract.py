@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import uuid
-from collections.abc import Callable, Mapping
-from typing import ClassVar
+from collections.abc import Callable, Iterator, Mapping
+from typing import ClassVar, TypeVar
 
 import pytest
 
@@ -12,8 +13,12 @@ from merlin.artifacts import ArtifactStore
 from merlin.artifacts.azure import open_azure
 from merlin.artifacts.contract import StoreContract, StreamsInConstantMemory, content
 from merlin.artifacts.errors import ArtifactExists
+from merlin.artifacts.gcs import open_gcs
 from merlin.artifacts.s3 import open_s3
-from scripts.blob_servers import Service
+from scripts.blob_servers import Service, at_gcs
+
+TESTBENCH = os.environ.get("MERLIN_GCS_TESTBENCH", "")
+Opened = TypeVar("Opened", bound=ArtifactStore)
 
 
 class BucketContract(StoreContract, StreamsInConstantMemory):
@@ -54,9 +59,37 @@ class TestAzureOnAzurite(BucketContract):
         return in_new_bucket(azurite_service, "az", open_azure)
 
 
+@pytest.mark.parts("gcs-emulator")
+class TestGcsOnEmulator(BucketContract):
+    listed_objects: ClassVar[int] = 120
+
+    @pytest.fixture
+    def store(self, gcs_service: Service) -> Iterator[ArtifactStore]:
+        store = in_new_bucket(gcs_service, "gs", open_gcs)
+        yield store
+        store.close()
+
+    # It ignores conditions and answers one request after the other: Google's own test bench below
+    # has these.
+    test_the_first_conditional_writer_wins = None  # type: ignore[assignment]
+    test_a_reader_keeps_one_version = None  # type: ignore[assignment]
+
+
+@pytest.mark.skipif(not TESTBENCH, reason="MERLIN_GCS_TESTBENCH names no googleapis test bench")
+class TestGcsOnTestbench(BucketContract):
+    """Google publishes its test bench in no registry, so its address is given."""
+
+    @pytest.fixture
+    def store(self) -> Iterator[ArtifactStore]:
+        service = at_gcs(TESTBENCH)
+        store = in_new_bucket(service, "gs", open_gcs)
+        yield store
+        store.close()
+
+
 def in_new_bucket(
-    service: Service, scheme: str, opened: Callable[[str, Mapping[str, str]], ArtifactStore]
-) -> ArtifactStore:
+    service: Service, scheme: str, opened: Callable[[str, Mapping[str, str]], Opened]
+) -> Opened:
     bucket = f"test-{uuid.uuid4()}"
     service.make_bucket(bucket)
     return opened(f"{scheme}://{bucket}/a root+%20", service.environ)
