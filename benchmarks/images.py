@@ -29,7 +29,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx2
-from merlin_images.registry.distribution import DistributionRegistry
 from rich.console import Console
 from rich.table import Table
 
@@ -37,6 +36,8 @@ from merlin.artifacts.local import LocalStore
 from merlin.progress import Silent
 from merlin_images.builders.native import NativeBuilder
 from merlin_images.builders.port import BuildRequest, ModelSource
+from merlin_images.image.base_images import BaseImages
+from merlin_images.registry.distribution import DistributionRegistry
 from merlin_images.registry.reference import Reference, parse_reference
 
 REQUIREMENTS = "scikit-learn==1.7.2\nmlflow-skinny==3.4.0\n"
@@ -119,8 +120,6 @@ class Ours:
 
     def _push_base(self) -> Reference:
         """Both sides start from the same base image in the registry."""
-        from merlin_images.image.base import BaseImages
-
         images = BaseImages(self._base_cache, lambda _: self._registry)
         return images.publish(
             "debian:", python="3.11", to=parse_reference(f"{self._host}/base:1"), progress=Silent()

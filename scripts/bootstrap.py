@@ -30,7 +30,9 @@ def main() -> None:
             _uv_from_lock()
     print("installing the locked dependencies into .venv", flush=True)
     subprocess.run(
-        [str(UV), "sync", "--quiet", "--locked", "--python", sys.executable], cwd=ROOT, check=True
+        [str(UV), "sync", "--quiet", "--locked", "--compile-bytecode", "--python", sys.executable],
+        cwd=ROOT,
+        check=True,
     )
 
 

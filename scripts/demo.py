@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -75,7 +76,7 @@ class Story:
         self._console.print(f"   [green]done in {time.perf_counter() - began:.2f} s[/]")
 
     def tell(self, text: str) -> None:
-        self._console.print(f"   {text}", highlight=False)
+        self._console.print(f"   {text.replace(f'{ROOT}/', '')}", highlight=False)
 
     def end(self) -> None:
         total = time.perf_counter() - self._began
@@ -92,7 +93,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         _tell(story, Path(folder))
     if arguments.svg:
-        console.save_svg(str(arguments.svg), title="make demo")
+        picture = console.export_svg(title="make demo")
+        # The picture must not fetch fonts from anywhere.
+        arguments.svg.write_text(re.sub(r"@font-face \{.*?\}", "", picture, flags=re.DOTALL))
 
 
 def _tell(story: Story, folder: Path) -> None:
@@ -109,13 +112,15 @@ def _tell(story: Story, folder: Path) -> None:
             forest = _log_plain(plain, folder / "plain", accuracy=plain["accuracy"])
             words = _log_custom(custom)
             for version in (forest, words):
-                story.tell(f"{version.model.name} version {version.id}: {version.url}")
+                story.tell(
+                    f"{version.model.name} version {version.id}, run {version.mlflow_run_id}"
+                )
 
         for version in (forest, words):
             with story.step(f"build the image of {version.model.name} version {version.id}"):
                 _build(story, version)
 
-        with story.step("deploy both, serve traffic, and compare predictions"):
+        with story.step("deploy both, serve traffic, compare answers with model.predict"):
             _deploy_and_compare(story, forest, plain, test_rows)
             _deploy_and_compare_words(story, words, custom, test_rows)
 
@@ -220,7 +225,7 @@ def _deploy_and_compare(story: Story, version: Any, plain: dict[str, Any], rows:
     expected = plain["model"].predict(rows).tolist()
     if answer["predictions"] != expected:
         sys.exit("the endpoint's predictions differ from the training process's")
-    story.tell(f"{endpoint.url}: {len(expected)} predictions, all equal to model.predict")
+    story.tell(f"{endpoint.url}: {len(expected)} answers, all right")
 
 
 def _deploy_and_compare_words(
@@ -233,7 +238,7 @@ def _deploy_and_compare_words(
     expected = [["malignant", "benign"][k] for k in custom["model"].predict(rows)]
     if answer["diagnoses"] != expected:
         sys.exit("the endpoint's predictions differ from the training process's")
-    story.tell(f"{endpoint.url}: {len(expected)} predictions, all equal to model.predict")
+    story.tell(f"{endpoint.url}: {len(expected)} answers, all right")
 
 
 def _roll_out(story: Story, plain: dict[str, Any], folder: Path, rows: Any) -> None:

@@ -33,7 +33,9 @@ def pages() -> dict[str, str]:
 
 def errors_page() -> str:
     """One row an error code, sorted by code."""
-    rows = {error.code: error for error in sorted(_errors(), key=lambda error: error.__qualname__)}
+    # Where two parts say the same under one code, the one with advice is shown.
+    known = sorted(_errors(), key=lambda error: (bool(error.hint), error.__module__))
+    rows = {error.code: error for error in known}
     lines = [
         "# Error codes",
         "",

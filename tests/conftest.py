@@ -22,8 +22,7 @@ def cache_dir() -> Path:
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory, cache_dir: Path) -> Iterator[LiveServer]:
-    live = LiveServer(tmp_path_factory.mktemp("merlin") / "data", cache_dir)
-    live.start()
-    yield live
-    live.stop()
-    assert live.model_processes() == []
+    with LiveServer(tmp_path_factory.mktemp("merlin") / "data", cache_dir) as live:
+        yield live
+        assert live.stop() == 0
+        assert live.model_processes() == []

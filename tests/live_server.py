@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import httpx2
 
@@ -18,7 +18,10 @@ MERLIN = Path(sys.executable).parent / "merlin"
 
 
 class LiveServer:
-    """Starts, kills and restarts the server on one data folder; the port stays the same."""
+    """Starts, kills and restarts the server on one data folder; the port stays the same.
+
+    As a context manager it starts at once and leaves no process behind, also of a failed test.
+    """
 
     def __init__(self, data_dir: Path, cache_dir: Path, *options: str) -> None:
         self.data_dir = data_dir
@@ -28,6 +31,14 @@ class LiveServer:
         self._process: subprocess.Popen[str] | None = None
         self.banner: list[str] = []
         self.seconds_to_answer = 0.0
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self.kill()
 
     @property
     def url(self) -> str:

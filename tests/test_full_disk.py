@@ -28,25 +28,26 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_full_disk_refuses_and_recovers(small_disk: Path, cache_dir: Path) -> None:
-    server = LiveServer(small_disk / "data", cache_dir)
-    server.start()
-    project = server.post("/v1/projects", {"name": "full"})
-    model = server.post(f"/v1/projects/{project['id']}/models", {"name": "full", "type": "pyfunc"})
-    version = server.post(f"/v1/models/{model['id']}/versions", {})
-    path = version["artifact_uri"].removeprefix("mlflow-artifacts:/")
-    proxy = f"/api/2.0/mlflow-artifacts/artifacts/{path}"
+    with LiveServer(small_disk / "data", cache_dir) as server:
+        project = server.post("/v1/projects", {"name": "full"})
+        model = server.post(
+            f"/v1/projects/{project['id']}/models", {"name": "full", "type": "pyfunc"}
+        )
+        version = server.post(f"/v1/models/{model['id']}/versions", {})
+        path = version["artifact_uri"].removeprefix("mlflow-artifacts:/")
+        proxy = f"/api/2.0/mlflow-artifacts/artifacts/{path}"
 
-    filler = small_disk / "filler"
-    room = os.statvfs(small_disk).f_bavail * os.statvfs(small_disk).f_frsize
-    filler.write_bytes(bytes(max(0, room - 4 * 2**20)))
-    refused = server.call("PUT", f"{proxy}/model/large.bin", content=bytes(32 * 2**20))
-    assert refused.status_code == 507, refused.text
-    assert "space" in refused.text.lower()
-    listed = server.get(f"/api/2.0/mlflow-artifacts/artifacts?path={path}/model").json()
-    assert listed.get("files", []) == []
+        filler = small_disk / "filler"
+        room = os.statvfs(small_disk).f_bavail * os.statvfs(small_disk).f_frsize
+        filler.write_bytes(bytes(max(0, room - 4 * 2**20)))
+        refused = server.call("PUT", f"{proxy}/model/large.bin", content=bytes(32 * 2**20))
+        assert refused.status_code == 507, refused.text
+        assert "space" in refused.text.lower()
+        listed = server.get(f"/api/2.0/mlflow-artifacts/artifacts?path={path}/model").json()
+        assert listed.get("files", []) == []
 
-    filler.unlink()
-    server.upload(version["artifact_uri"], python_function("return {'ok': 1}"))
-    assert server.get("/v1/internal/ready").status_code == 200
-    until(lambda: server.get("/v1/projects").status_code == 200, seconds=5)
-    assert server.stop() == 0
+        filler.unlink()
+        server.upload(version["artifact_uri"], python_function("return {'ok': 1}"))
+        assert server.get("/v1/internal/ready").status_code == 200
+        until(lambda: server.get("/v1/projects").status_code == 200, seconds=5)
+        assert server.stop() == 0

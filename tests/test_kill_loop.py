@@ -130,24 +130,23 @@ def test_no_kill_loses_or_leaves_anything(
     kills: int, seed: int, tmp_path: Path, cache_dir: Path
 ) -> None:
     chance = random.Random(seed)
-    server = LiveServer(tmp_path / "data", cache_dir)
-    server.start()
-    project = server.post("/v1/projects", {"name": "kills"})
-    model = server.post(
-        f"/v1/projects/{project['id']}/models", {"name": "number", "type": "pyfunc"}
-    )
-    client = Client(server, chance, model["id"])
-    for _ in range(kills):
-        changes = threading.Thread(target=client.change_until_the_server_dies)
-        changes.start()
-        changes.join(timeout=chance.uniform(0, 4))
-        server.kill()
-        changes.join()
-        server.start()
-        client.check()
-        _no_image_is_half_pushed(server.data_dir / "registry")
-    assert server.stop() == 0
-    assert server.model_processes() == []
+    with LiveServer(tmp_path / "data", cache_dir) as server:
+        project = server.post("/v1/projects", {"name": "kills"})
+        model = server.post(
+            f"/v1/projects/{project['id']}/models", {"name": "number", "type": "pyfunc"}
+        )
+        client = Client(server, chance, model["id"])
+        for _ in range(kills):
+            changes = threading.Thread(target=client.change_until_the_server_dies)
+            changes.start()
+            changes.join(timeout=chance.uniform(0, 4))
+            server.kill()
+            changes.join()
+            server.start()
+            client.check()
+            _no_image_is_half_pushed(server.data_dir / "registry")
+        assert server.stop() == 0
+        assert server.model_processes() == []
 
 
 def _no_image_is_half_pushed(root: Path) -> None:

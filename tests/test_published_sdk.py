@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 import textwrap
 from pathlib import Path
 
 import httpx2
 import pytest
 
-from tests.conftest import ROOT
 from tests.live_server import LiveServer
 from tests.models import iris
+from tests.peers import environment_with
 
 # merlin-sdk 0.50 brings MLflow 1.26, which imports pkg_resources: gone from setuptools 81 on.
 REQUIREMENTS = ["merlin-sdk==0.50.0", "setuptools<81"]
@@ -54,14 +53,7 @@ SCRIPT = """
 
 @pytest.fixture(scope="session")
 def python_with_published_sdk() -> Path:
-    venv = ROOT / ".parts" / "merlin-sdk-0.50"
-    python = venv / "bin" / "python"
-    if not (venv / "complete").exists():
-        uv = [str(Path(sys.executable).parent / "uv"), "--quiet"]
-        subprocess.run([*uv, "venv", "--clear", "--python", sys.executable, venv], check=True)
-        subprocess.run([*uv, "pip", "install", "--python", python, *REQUIREMENTS], check=True)
-        (venv / "complete").touch()
-    return python
+    return environment_with(REQUIREMENTS)
 
 
 def test_logs_deploys_and_serves_an_sklearn_model(

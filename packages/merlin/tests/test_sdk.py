@@ -14,7 +14,6 @@ from merlin.client.errors import (
     BadAnswer,
     BuildFailed,
     DeploymentFailed,
-    GoogleSignInUnsupported,
     InvalidArgument,
     ModelFolderInvalid,
     NoSuchName,
@@ -163,9 +162,10 @@ def test_a_model_keeps_its_type(model: Model) -> None:
         model.project.get_or_create_model("new")
 
 
-def test_google_sign_in_is_refused_in_words(server: Any) -> None:
-    with pytest.raises(GoogleSignInUnsupported, match="token"):
-        merlin.MerlinClient(server.url, use_google_oauth=True)
+def test_google_sign_in_of_older_code_is_only_warned_about(server: Any) -> None:
+    with pytest.warns(UserWarning, match="token"):
+        client = merlin.MerlinClient(server.url, use_google_oauth=True)
+    assert [project.name for project in client.list_project()] == ["demo"]
 
 
 def test_a_deploy_sends_only_what_was_given(server: Any, version: ModelVersion) -> None:

@@ -6,8 +6,8 @@ import json
 import os
 import sys
 import time
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,10 +24,11 @@ from merlin_images.builders.port import BuildRequest, BuiltImage, ModelSource
 from merlin_images.image.errors import InvalidImage
 from merlin_images.image.held_lock import read_held_lock
 from merlin_images.image.inspect import describe_image
-from merlin_images.image.locations import LAYOUT, locate
+from merlin_images.image.locations import LAYOUT, locate, locate_target
 from merlin_images.image.stored import read_image
 from merlin_images.image.validate import check_image
 from merlin_images.layers.model import NoModel
+from merlin_images.registry.errors import ImageNotFound
 from merlin_images.registry.open import open_registry
 from merlin_images.registry.port import ImageRegistry
 from merlin_images.registry.reference import Reference
@@ -133,7 +134,7 @@ def build(
     if not model.is_dir():
         raise NoModel(f"There is no folder {model}.", hint="Give the folder that was logged.")
     store = LocalStore(model)
-    registry, target = locate(to, common.open, default_tag="")
+    registry, target = locate_target(to, common.open)
     builder = NativeBuilder(
         lambda reference: registry if reference.host == target.host else common.open(reference),
         cache or _default_cache(),
@@ -174,7 +175,8 @@ def inspect(image: str, /, *, lock: bool = False, common: Common = _DEFAULTS) ->
         Show the pylock.toml that the image was made from.
     """
     registry, reference = locate(image, common.open)
-    stored = read_image(registry, reference)
+    with _naming(image):
+        stored = read_image(registry, reference)
     document = {**describe_image(stored), "image": _shown(image, reference)}
     if lock:
         text = read_held_lock(registry, stored)
@@ -198,7 +200,7 @@ def validate(image: str, /, *, common: Common = _DEFAULTS) -> None:
         HOST/NAME[:TAG][@DIGEST], or layout:DIR[:TAG].
     """
     registry, reference = locate(image, common.open)
-    with common.progress() as progress:
+    with common.progress() as progress, _naming(image):
         found = check_image(registry, reference, progress)
     document = {**found.to_dict(), "image": _shown(image, reference)}
     if found.problems:
@@ -206,6 +208,17 @@ def validate(image: str, /, *, common: Common = _DEFAULTS) -> None:
         raise InvalidImage(f"{image} is not valid: {len(found.problems)} problems.")
     size = human_size(found.size)
     common.tell(f"Valid: {found.layers} layers, {size}.\n{found.digest}", document)
+
+
+@contextmanager
+def _naming(image: str) -> Iterator[None]:
+    """Say that an image is absent in the words it was asked for."""
+    try:
+        yield
+    except ImageNotFound as error:
+        raise ImageNotFound(
+            f"There is no image {image}.", hint="Check its name and tag."
+        ) from error
 
 
 def _told(built: BuiltImage) -> str:

@@ -25,10 +25,17 @@ START_SECONDS = 30
 
 
 @contextlib.contextmanager
-def serving(storage: RegistryStorage) -> Iterator[str]:
-    """Serve a storage on a free port of this machine; yields host:port."""
+def serving(storage: RegistryStorage, certificate: Path | None = None) -> Iterator[str]:
+    """Serve a storage on a free port of this machine; yields host:port.
+
+    ``certificate`` is a PEM file with its key, and makes it TLS.
+    """
     config = uvicorn.Config(
-        create_registry_app(storage), log_level="warning", access_log=False, lifespan="off"
+        create_registry_app(storage),
+        log_level="warning",
+        access_log=False,
+        lifespan="off",
+        ssl_certfile=certificate,
     )
     server = uvicorn.Server(config)
     with socket.socket() as listener:
@@ -52,6 +59,24 @@ def storage(tmp_path: Path) -> RegistryStorage:
 def served(storage: RegistryStorage) -> Iterator[str]:
     """host:port of the built-in registry, on the disk of ``storage``."""
     with serving(storage) as host:
+        yield host
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    """A PEM file with a certificate that signs itself for 127.0.0.1, and its key."""
+    file = tmp_path / "certificate.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
+    command += ["-nodes", "-days", "2", "-subj", "/CN=test", "-addext"]
+    command += ["subjectAltName=IP:127.0.0.1", "-keyout", str(file), "-out", str(file)]
+    subprocess.run(command, check=True, capture_output=True, timeout=60)
+    return file
+
+
+@pytest.fixture
+def served_with_tls(storage: RegistryStorage, certificate: Path) -> Iterator[str]:
+    """host:port of the built-in registry behind TLS."""
+    with serving(storage, certificate) as host:
         yield host
 
 

@@ -47,6 +47,7 @@ class TestEmbeddedOverHttp(RegistryContract):
 @pytest.mark.parts("docker-registry")
 class TestDockerRegistry(RegistryContract):
     deletes_tags: ClassVar[bool] = False
+    links_atomically: ClassVar[bool] = False
 
     @pytest.fixture
     def registry(self, docker_registry: str) -> Iterator[ImageRegistry]:

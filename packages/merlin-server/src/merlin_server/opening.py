@@ -25,6 +25,7 @@ from merlin_server.deployers import DeployerContext, open_deployer
 from merlin_server.deployers.port import Closes, Deployer
 from merlin_server.endpoints.reconcile import EndpointReconciler
 from merlin_server.endpoints.resume import resume
+from merlin_server.endpoints.watch import EndpointWatch
 from merlin_server.environments.service import write_environments
 from merlin_server.images.reconcile import ImageReconciler
 from merlin_server.images.service import ImageService
@@ -83,6 +84,9 @@ def open_services(
         resume(database, deployers)
         engine.start()
         closing.callback(engine.stop, _ENGINE_STOP_SECONDS)
+        watch = EndpointWatch(database, deployers)
+        watch.start()
+        closing.callback(watch.stop)
         yield assemble(
             settings,
             Addresses(url, tracking_url),

@@ -58,7 +58,7 @@ def _public_url(settings: Settings, listener: socket.socket) -> str:
 def _announce(
     url: str, folder: DataFolder, sign_in: SignIn, output: Literal["text", "json"]
 ) -> None:
-    command = "merlin deploy --help"
+    command = "merlin deploy MODEL --model-dir DIR --model-type sklearn"
     if output == "json":
         facts = {
             "url": url,

@@ -53,10 +53,10 @@ def test_everything_there_is_is_shown_with_its_command(
         "1 version",
         "http://127.0.0.1:8080/endpoints/fruit/iris/v1/predict",
         "http://127.0.0.1:8080/endpoints/fruit/iris/versions/1/v1/models/iris-1:predict",
-        "merlin predict",
-        "merlin logs",
+        "merlin status iris --project fruit",
+        "merlin predict iris:1 --project fruit",
         "version endpoint",
-        endpoint["id"],
+        "iris-1",
     ):
         assert text in page.text
     assert "script" not in {tag for tag, _ in page.tags}

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import threading
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -19,8 +19,9 @@ from merlin.artifacts.store import ArtifactStore, ObjectInfo
 from merlin.progress import Progress, step
 from merlin_images.builders.port import BuildRequest, BuiltImage
 from merlin_images.registry.reference import Reference
-from merlin_server.database import Database, Row
+from merlin_server.database import Database, Row, now
 from merlin_server.deployers.memory import MemoryCluster, MemoryDeployer
+from merlin_server.deployers.port import Deployer
 from merlin_server.endpoints.reconcile import EndpointReconciler, Pace
 from merlin_server.endpoints.resume import resume
 from merlin_server.endpoints.store import DeploymentRow, VersionEndpointRow
@@ -35,6 +36,7 @@ from merlin_server.operations.store import OperationRow
 from merlin_server.operations.virtual_time import VirtualClock
 from merlin_server.projects.store import ProjectRow
 from merlin_server.settings import OperationsSettings, Settings
+from merlin_server.traffic.flow import TrafficFlow
 from merlin_server.traffic.store import ModelEndpointRow
 from merlin_server.versions.store import VersionRow
 
@@ -182,34 +184,35 @@ class World:
         self._seed()
 
     def engine(self, owner: str = "one") -> Engine:
-        deployers = {"process": MortalDeployer(self.cluster, self.clock, self.switch)}
-        locations = Locations()
-        images = ImageService(
-            self.database,
-            self.builder,
-            locations,
-            self.settings,
-            "registry:5000/ml",
-            clock=self.clock,
-        )
-        endpoints = EndpointReconciler(
-            images,
-            deployers,
-            locations,
-            IdleTraffic(),
-            self.settings,
-            pace=Pace(poll=1),
-            clock=self.clock,
-        )
+        """An engine to step by hand, on virtual time and the cluster in memory."""
+        deployer = MortalDeployer(self.cluster, self.clock, self.switch)
         return Engine(
             self.database,
-            [endpoints, ImageReconciler(images, self.settings)],
+            self._reconcilers(deployer, IdleTraffic(), Pace(poll=1), self.clock),
             OperationsSettings(),
             owner=owner,
             clock=self.clock,
             random=self.random,
             wait=self.clock.wait,
         )
+
+    def real_engine(self, deployer: Deployer, flow: TrafficFlow) -> Engine:
+        """An engine to start, on real time."""
+        pace = Pace(poll=0.01, settle=0.05, drain=20)
+        reconcilers = self._reconcilers(deployer, flow, pace, now)
+        return Engine(self.user, reconcilers, OperationsSettings(), owner="real")
+
+    def _reconcilers(
+        self, deployer: Deployer, flow: TrafficFlow, pace: Pace, clock: Callable[[], datetime]
+    ) -> list[Any]:
+        locations = Locations()
+        images = ImageService(
+            self.database, self.builder, locations, self.settings, "registry:5000/ml", clock=clock
+        )
+        endpoints = EndpointReconciler(
+            images, {"process": deployer}, locations, flow, self.settings, pace=pace, clock=clock
+        )
+        return [endpoints, ImageReconciler(images, self.settings)]
 
     def resume(self) -> None:
         deployers = {"process": MemoryDeployer(self.cluster, clock=self.clock)}
@@ -331,15 +334,26 @@ class World:
 
 @pytest.fixture
 def new_world(tmp_path: Path) -> Iterator[Callable[[], World]]:
+    yield from _worlds(lambda number: f"sqlite:///{tmp_path}/{number}.db")
+
+
+@pytest.fixture
+def new_postgres_world(postgres_url: str) -> Iterator[Callable[[], World]]:
+    yield from _worlds(lambda _number: postgres_url)
+
+
+def _worlds(url: Callable[[int], str]) -> Iterator[Callable[[], World]]:
     worlds: list[World] = []
 
     def make() -> World:
-        worlds.append(World(f"sqlite:///{tmp_path}/{len(worlds)}.db", seed=len(worlds)))
+        if worlds:
+            worlds[-1].close()
+        worlds.append(World(url(len(worlds)), seed=len(worlds)))
         return worlds[-1]
 
     yield make
-    for world in worlds:
-        world.close()
+    if worlds:
+        worlds[-1].close()
 
 
 @pytest.fixture
@@ -350,13 +364,3 @@ def world(new_world: Callable[[], World]) -> World:
 @pytest.fixture
 def killed() -> type[BaseException]:
     return Killed
-
-
-@pytest.fixture
-def real_thread() -> Callable[[Callable[[], Any]], threading.Thread]:
-    def start(target: Callable[[], Any]) -> threading.Thread:
-        thread = threading.Thread(target=target, daemon=True)
-        thread.start()
-        return thread
-
-    return start

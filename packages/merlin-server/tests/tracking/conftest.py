@@ -5,18 +5,14 @@ from __future__ import annotations
 import functools
 import json
 import os
-import signal
 import socket
 import subprocess
-import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import pytest
 import uvicorn
 from fastapi import FastAPI
@@ -27,8 +23,9 @@ from merlin.artifacts.memory import MemoryStore
 from merlin_server.database import Database, Row
 from merlin_server.tracking.routes import create_router
 from merlin_server.tracking.service import EmbeddedTracking
+from tests import peers
+from tests.peers import MLFLOW, QUIET_MLFLOW, environment_with
 
-PARTS = Path(__file__).resolve().parents[4] / ".parts"
 CLIENTS = Path(__file__).parent / "clients"
 URL = "http://127.0.0.1:8080"
 
@@ -37,15 +34,7 @@ MLFLOWS = {
     # It imports pkg_resources, gone from setuptools 81 on, and old protobuf messages.
     "mlflow-skinny-1.26.1": ["mlflow-skinny==1.26.1", "protobuf<4", "setuptools<81"],
     "mlflow-skinny-2.22.5": ["mlflow-skinny==2.22.5", "numpy", "pandas"],
-    "mlflow-3.17.2": ["mlflow==3.17.2"],
-}
-# Nothing is sent anywhere but to the server under test, and nothing is tried for minutes.
-QUIET = {
-    "DO_NOT_TRACK": "1",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
-    "GIT_PYTHON_REFRESH": "quiet",
-    "PYTHONWARNINGS": "ignore",
+    "mlflow-3.17.2": [MLFLOW],
 }
 
 MlflowPython = Callable[[str], Path]
@@ -113,25 +102,7 @@ def serve() -> Callable[..., Any]:
 @pytest.fixture(scope="session")
 def mlflow_python() -> MlflowPython:
     """Returns the interpreter of an environment with one MLflow, made once and kept."""
-
-    def find(name: str) -> Path:
-        folder = PARTS / name
-        python = folder / "bin" / "python"
-        if (folder / "complete").exists():
-            return python
-        uv = [str(Path(sys.executable).parent / "uv"), "--quiet"]
-        try:
-            for command in (
-                [*uv, "venv", "--clear", "--python", sys.executable, str(folder)],
-                [*uv, "pip", "install", "--python", str(python), *MLFLOWS[name]],
-            ):
-                subprocess.run(command, check=True, timeout=300)
-        except (OSError, subprocess.SubprocessError) as error:
-            _missing(f"needs {name}, which cannot be installed: {error}")
-        (folder / "complete").touch()
-        return python
-
-    return find
+    return lambda name: environment_with(MLFLOWS[name])
 
 
 @pytest.fixture(scope="session")
@@ -146,7 +117,7 @@ def run_client(mlflow_python: MlflowPython) -> RunClient:
             text=True,
             timeout=120,
             check=False,
-            env={**os.environ, **QUIET},
+            env={**os.environ, **QUIET_MLFLOW},
         )
         assert done.returncode == 0, done.stderr[-4000:]
         return json.loads(done.stdout.splitlines()[-1])
@@ -155,47 +126,10 @@ def run_client(mlflow_python: MlflowPython) -> RunClient:
 
 
 @pytest.fixture(scope="session")
-def mlflow_server(
-    mlflow_python: MlflowPython, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[str]:
+def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a real MLflow server that keeps its clients' artifacts."""
-    folder = tmp_path_factory.mktemp("mlflow")
-    python = mlflow_python("mlflow-3.17.2")
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    command = [
-        *(python, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)),
-        *("--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--workers", "1"),
-        *("--artifacts-destination", str(folder / "artifacts"), "--serve-artifacts"),
-    ]
-    path = f"{python.parent}:{os.environ['PATH']}"
-    log = folder / "log"
-    with log.open("wb") as output:
-        server = subprocess.Popen(
-            command,
-            cwd=folder,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-            env={**os.environ, **QUIET, "PATH": path},
-        )
-    try:
-        _wait_until_up(f"http://127.0.0.1:{port}", server, log)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        os.killpg(server.pid, signal.SIGKILL)
-        server.wait(30)
-
-
-def _wait_until_up(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + 90
-    while time.monotonic() < deadline and server.poll() is None:
-        try:
-            if httpx2.get(f"{url}/health").is_success:
-                return
-        except httpx2.TransportError:
-            time.sleep(0.1)
-    pytest.fail(f"the MLflow server did not start:\n{log.read_text()[-2000:]}")
+    with peers.mlflow_server(tmp_path_factory.mktemp("mlflow")) as url:
+        yield url
 
 
 def _new_postgres_database(url: str) -> str:
@@ -205,9 +139,3 @@ def _new_postgres_database(url: str) -> str:
         connection.execute(text("CREATE DATABASE tracking"))
     admin.dispose()
     return make_url(url).set(database="tracking").render_as_string(hide_password=False)
-
-
-def _missing(message: str) -> None:
-    if os.environ.get("MERLIN_REQUIRE_ALL") == "1":
-        pytest.fail(message, pytrace=False)
-    pytest.skip(message)

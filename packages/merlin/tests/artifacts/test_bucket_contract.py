@@ -29,7 +29,7 @@ class BucketContract(StoreContract, StreamsInConstantMemory):
 @pytest.mark.parts("swift")
 class TestS3OnSwift(BucketContract):
     # Listings come in pages of 100 there, and every object takes a while.
-    listed_objects: ClassVar[int] = 120
+    many: ClassVar[int] = 120
 
     @pytest.fixture
     def store(self, swift_service: Service) -> ArtifactStore:
@@ -61,7 +61,7 @@ class TestAzureOnAzurite(BucketContract):
 
 @pytest.mark.parts("gcs-emulator")
 class TestGcsOnEmulator(BucketContract):
-    listed_objects: ClassVar[int] = 120
+    many: ClassVar[int] = 120
 
     @pytest.fixture
     def store(self, gcs_service: Service) -> Iterator[ArtifactStore]:

@@ -16,7 +16,8 @@ from merlin.artifacts.mlflow import MlflowArtifactStore
 
 
 def answering(status: int, body: str = "") -> MlflowArtifactStore:
-    transport = httpx2.MockTransport(lambda _: httpx2.Response(status, text=body))
+    stream = httpx2.ByteStream(body.encode())
+    transport = httpx2.MockTransport(lambda _: httpx2.Response(status, stream=stream))
     return MlflowArtifactStore("http://mlflow.test", "root", transport=transport)
 
 

@@ -19,7 +19,6 @@ from merlin_images.registry.http_transport import Answer, Budget, HttpTransport
 from merlin_images.registry.port import BlobWrite, Descriptor
 from merlin_images.registry.wire_errors import errors_of
 
-_READ_BYTES = 256 << 10
 # What one write to the socket carries: large enough to be cheap, small enough to flow.
 _SEND_BYTES = 256 << 10
 # Seen of registries behind object storage when a session was lost: worth a fresh one.
@@ -92,11 +91,12 @@ class BlobTransfer:
     def _body(
         self, response: httpx2.Response, repository: str, descriptor: Descriptor, position: int
     ) -> Iterator[bytes]:
+        # Without a chunk size: what was received of a chunk when the connection breaks must count.
         match response.status_code:
             case 200:
-                return _skipped(response.iter_raw(_READ_BYTES), position)
+                return _skipped(response.iter_raw(), position)
             case 206:
-                return response.iter_raw(_READ_BYTES)
+                return response.iter_raw()
             case 416:
                 return iter(())
             case 404:

@@ -10,6 +10,7 @@ import contextlib
 import random
 import ssl
 import time
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -118,6 +119,8 @@ class HttpTransport:
             headers={"User-Agent": "merlin", "Accept-Encoding": "identity"},
             transport=transport,
         )
+        # Registries are opened by builders that nobody closes; the sockets end with their owner.
+        weakref.finalize(self, self._client.close)
 
     def close(self) -> None:
         self._client.close()

@@ -51,8 +51,6 @@ class Descriptor:
             "digest": self.digest,
             "size": self.size,
         }
-        if self.artifact_type:
-            body["artifactType"] = self.artifact_type
         if self.annotations:
             body["annotations"] = dict(self.annotations)
         if self.artifact_type:

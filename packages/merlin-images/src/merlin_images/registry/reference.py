@@ -14,14 +14,8 @@ from merlin_images.registry.errors import InvalidReference
 DOCKER_HUB = "docker.io"
 
 _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
-REPOSITORY = rf"{_COMPONENT}(?:/{_COMPONENT})*"
-"""Pattern of a repository's name, for routes."""
-
-TAG = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}"
-"""Pattern of a tag, for routes."""
-
-_REPOSITORY = re.compile(REPOSITORY)
-_TAG = re.compile(TAG)
+_REPOSITORY = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
+_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 _DIGEST = re.compile(r"sha256:[a-f0-9]{64}|sha512:[a-f0-9]{128}")
 _HOST = re.compile(
     r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)*"

@@ -2,39 +2,48 @@
 
 from __future__ import annotations
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, select, update
 from sqlalchemy.orm import Session
 
 from merlin_server.endpoints.store import DeploymentRow
 from merlin_server.endpoints.work import EndpointWork
 
+_ALIVE = ("pending", "running", "serving")
+
 
 def record_success(session: Session, work: EndpointWork, status: str) -> None:
-    """The endpoint's revision is live; what was live before is not."""
-    row = _attempt(session, work)
-    row.status, row.error = status, ""
-    close_older(session, work, before=work.revision)
+    """The endpoint's revision is live; what was live or waited before is not."""
+    _attempt(session, work, status)
+    _terminate(session, work, _ALIVE, DeploymentRow.revision < work.revision)
 
 
 def record_failure(session: Session, work: EndpointWork, error: str) -> None:
-    """The endpoint's revision will not become live."""
-    row = _attempt(session, work)
-    row.status, row.error = "failed", error
+    """The endpoint's revision will not become live, nor will an earlier one that it superseded."""
+    _attempt(session, work, "failed", error)
+    _terminate(session, work, ("pending",), DeploymentRow.revision < work.revision)
 
 
-def close_older(session: Session, work: EndpointWork, *, before: int | None) -> None:
-    """Terminate earlier attempts that still count as alive; with ``None`` all of them."""
-    alive = ("pending", "running", "serving")
-    rows = select(DeploymentRow).where(
-        DeploymentRow.version_endpoint_id == work.endpoint_id, DeploymentRow.status.in_(alive)
+def record_stop(session: Session, work: EndpointWork) -> None:
+    """No revision of the endpoint is live."""
+    _terminate(session, work, _ALIVE)
+
+
+def _terminate(
+    session: Session, work: EndpointWork, statuses: tuple[str, ...], *which: ColumnElement[bool]
+) -> None:
+    session.execute(
+        update(DeploymentRow)
+        .where(
+            DeploymentRow.version_endpoint_id == work.endpoint_id,
+            DeploymentRow.status.in_(statuses),
+            *which,
+        )
+        .values(status="terminated")
+        .execution_options(synchronize_session=False)
     )
-    if before is not None:
-        rows = rows.where(DeploymentRow.revision < before)
-    for row in session.scalars(rows):
-        row.status = "terminated"
 
 
-def _attempt(session: Session, work: EndpointWork) -> DeploymentRow:
+def _attempt(session: Session, work: EndpointWork, status: str, error: str = "") -> None:
     row = session.scalars(
         select(DeploymentRow)
         .where(
@@ -52,4 +61,5 @@ def _attempt(session: Session, work: EndpointWork) -> DeploymentRow:
             revision=work.revision,
         )
         session.add(row)
-    return row
+    row.status, row.error = status, error
+    session.flush()

@@ -30,7 +30,7 @@ from merlin_server.endpoints.deploy_errors import (
     UnknownDeployer,
     explain,
 )
-from merlin_server.endpoints.history import close_older, record_failure, record_success
+from merlin_server.endpoints.history import record_failure, record_stop, record_success
 from merlin_server.endpoints.store import VersionEndpointRow
 from merlin_server.endpoints.work import EndpointWork, load_work, revision_spec, with_image
 from merlin_server.images.progress import RecordedProgress
@@ -136,7 +136,7 @@ class EndpointReconciler:
             row.status, row.stable_status = "terminated", ""
             row.address, row.message, row.conditions = "", "", []
             row.live_revision, row.live_spec = 0, {}
-            close_older(session, work, before=None)
+            record_stop(session, work)
             return Done()
         row.live_revision, row.live_spec = result.revision, dict(result.spec)
         row.address = result.status.address

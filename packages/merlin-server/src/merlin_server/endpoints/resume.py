@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 
 import structlog
@@ -11,9 +10,9 @@ from sqlalchemy import select, update
 
 from merlin_server.database import Database, now
 from merlin_server.deployers.port import Condition, Deployer
+from merlin_server.endpoints.live import LiveEndpoint, live_endpoints
 from merlin_server.endpoints.reconcile import EndpointReconciler
 from merlin_server.endpoints.store import VersionEndpointRow
-from merlin_server.environments.store import EnvironmentRow
 from merlin_server.images.store import ImageRow
 from merlin_server.operations.claims import unfinished
 from merlin_server.operations.requests import adopt, request
@@ -36,22 +35,11 @@ def resume(
     if database.engine.dialect.name == "sqlite":
         _take_over(database, clock())
     existing = {name: _names(name, deployer) for name, deployer in deployers.items()}
-    endpoints = _live_endpoints(database)
+    endpoints = live_endpoints(database)
     lost = [e for e in endpoints if e.deployer in deployers and not _runs(deployers[e.deployer], e)]
     _request_restart(database, lost, clock())
     for name, revisions in existing.items():
         _stop_strays(database, deployers[name], revisions)
-
-
-@dataclass(frozen=True)
-class _Endpoint:
-    id: str
-    live_revision: int
-    deployer: str
-
-    @property
-    def revision_name(self) -> str:
-        return f"{self.id}.r{self.live_revision}"
 
 
 def _take_over(database: Database, at: datetime) -> None:
@@ -65,17 +53,7 @@ def _take_over(database: Database, at: datetime) -> None:
         )
 
 
-def _live_endpoints(database: Database) -> list[_Endpoint]:
-    with database.read() as session:
-        rows = session.execute(
-            select(VersionEndpointRow.id, VersionEndpointRow.live_revision, EnvironmentRow.deployer)
-            .join(EnvironmentRow, EnvironmentRow.id == VersionEndpointRow.environment_id)
-            .where(VersionEndpointRow.desired == "running", VersionEndpointRow.live_revision > 0)
-        )
-        return [_Endpoint(*row) for row in rows]
-
-
-def _runs(deployer: Deployer, endpoint: _Endpoint) -> bool:
+def _runs(deployer: Deployer, endpoint: LiveEndpoint) -> bool:
     try:
         status = deployer.status(endpoint.revision_name)
     except Exception:
@@ -84,7 +62,7 @@ def _runs(deployer: Deployer, endpoint: _Endpoint) -> bool:
     return status is not None and status.ready
 
 
-def _request_restart(database: Database, lost: Iterable[_Endpoint], at: datetime) -> None:
+def _request_restart(database: Database, lost: Iterable[LiveEndpoint], at: datetime) -> None:
     restarting = Condition(
         type="Ready", status=False, reason="Restarting", message="The server starts.", time=at
     )

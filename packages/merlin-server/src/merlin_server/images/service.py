@@ -81,7 +81,7 @@ class ImageService:
             model = session.get_one(ModelRow, model_id)
             project = session.get_one(ProjectRow, model.project_id)
             store, folder = self._locations.locate(version.artifact_uri)
-            name = f"{self._prefix}/{project.name}/{model.name}:{version_id}"
+            name = f"{self._prefix}/{project.name}/{model.name.lower()}:{version_id}"
             return BuildRequest(
                 model=ModelSource(store, f"{folder}/model"),
                 target=parse_reference(name),

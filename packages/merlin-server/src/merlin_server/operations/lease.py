@@ -64,9 +64,11 @@ class HeldLease:
         left = seconds
         while left > 0:
             self.check()
+            began = self._clock()
             pause = min(left, self._length.total_seconds() / 3)
             if self._wait(self._woken, pause):
-                break
+                # Woken to check, not to go on. The wall clock may jump: it is believed so far.
+                pause = min(pause, max(0.0, (self._clock() - began).total_seconds()))
             left -= pause
         self.check()
 

@@ -58,7 +58,7 @@ class Lease(Protocol):
         after the deadline. Cheap; call between steps."""
 
     def sleep(self, seconds: float) -> None:
-        """Wait, at most so long; ends early where `check` would raise, or the engine stops."""
+        """Wait; raises early where `check` would, or when the engine stops."""
 
     def phase(self, name: str) -> None:
         """Record what is being done, for status."""

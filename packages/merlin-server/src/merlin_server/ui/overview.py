@@ -10,6 +10,8 @@ from sqlalchemy.orm import Session
 
 from merlin_server.addresses import Addresses
 from merlin_server.database import Database
+from merlin_server.endpoints.model import FAILED, PENDING, TERMINATED
+from merlin_server.endpoints.service import KIND as ENDPOINT_KIND
 from merlin_server.endpoints.store import VersionEndpointRow
 from merlin_server.environments.store import EnvironmentRow
 from merlin_server.models.store import ModelRow
@@ -57,7 +59,7 @@ class ProjectView:
 
 @dataclass(frozen=True)
 class OperationView:
-    """One thing the engine works on or has worked on."""
+    """One thing the engine works on or has worked on; ``subject`` is a version's full name."""
 
     kind: str
     subject: str
@@ -137,9 +139,7 @@ class Overview:
                     for row in endpoints
                     if row.model_id == model.id
                 ],
-                command=f"merlin predict --project {project.name} --model {model.name}"
-                if address
-                else f"merlin deploy --project {project.name} --model {model.name}",
+                command=f"merlin status {model.name} --project {project.name}",
             )
         return views
 
@@ -149,14 +149,19 @@ class Overview:
         environment = session.get_one(EnvironmentRow, row.environment_id)
         qualifier = _qualifier(session, row.environment_id)
         url = self.addresses.version(project.name, model.name, row.version_id, qualifier)
-        named = f"--project {project.name} --model {model.name} --version {row.version_id}"
+        named = f"{model.name}:{row.version_id} --project {project.name}"
+        if qualifier:
+            named += f" --env {qualifier}"
+        verb = {PENDING: "logs --build", FAILED: "logs", TERMINATED: "deploy"}.get(
+            row.status, "predict"
+        )
         return EndpointView(
             version=row.version_id,
             environment=environment.name,
             status=row.status,
             message=row.message,
             url=f"{url}:predict" if row.live_revision else "",
-            command=f"merlin logs {named}",
+            command=f"merlin {verb} {named}",
         )
 
 
@@ -168,9 +173,20 @@ def _qualifier(session: Session, environment_id: int) -> str:
 def _operations(session: Session) -> list[OperationView]:
     query = select(OperationRow).order_by(OperationRow.updated_at.desc()).limit(_OPERATIONS_SHOWN)
     return [
-        OperationView(row.kind, row.subject, _state(row), row.updated_at)
+        OperationView(row.kind, _subject(session, row), _state(row), row.updated_at)
         for row in session.scalars(query)
     ]
+
+
+def _subject(session: Session, row: OperationRow) -> str:
+    model_id, _, version = row.subject.partition("/")
+    if row.kind == ENDPOINT_KIND:
+        endpoint = session.get(VersionEndpointRow, row.subject)
+        if endpoint is None:
+            return row.subject
+        model_id, version = str(endpoint.model_id), str(endpoint.version_id)
+    model = session.get(ModelRow, int(model_id))
+    return f"{model.name}-{version}" if model else row.subject
 
 
 def _state(row: OperationRow) -> str:

@@ -44,8 +44,8 @@ class StoreContract:
     # What a backend's own server cannot do is declared here, and then is tested to be refused.
     creates_conditionally: ClassVar[bool] = True
     refused_keys: ClassVar[tuple[str, ...]] = ()
-    # More than one page of a listing.
-    listed_objects: ClassVar[int] = 1100
+    # More than one page of any backend that pages.
+    many: ClassVar[int] = 1100
 
     invalid_keys: ClassVar[tuple[str, ...]] = (
         "",
@@ -232,12 +232,12 @@ class StoreContract:
 
     def test_listing_is_complete(self, store: ArtifactStore) -> None:
         source = MemoryStore()
-        for number in range(self.listed_objects):
+        for number in range(self.many):
             source.write(f"m/{number % 7}/{number}", [b"%d" % number])
-        assert copy_folder(source, "m", store, "n/many") == self.listed_objects
-        assert len(keys(store, "n/many")) == self.listed_objects
+        assert copy_folder(source, "m", store, "n/many") == self.many
+        assert len(keys(store, "n/many")) == self.many
         outcome = delete_folder(store, "n")
-        assert (outcome.deleted, outcome.failed) == (self.listed_objects, ())
+        assert (outcome.deleted, outcome.failed) == (self.many, ())
         assert keys(store) == []
 
     def test_the_first_conditional_writer_wins(self, store: ArtifactStore) -> None:

@@ -122,14 +122,6 @@ class InvalidUrl(MerlinError):
     hint = "Write it as http://127.0.0.1:8080, without user name or password."
 
 
-class GoogleSignInUnsupported(MerlinError):
-    """This SDK signs in with tokens only."""
-
-    code = "google_sign_in_unsupported"
-    kind = Kind.USAGE
-    hint = "Leave use_google_oauth out and give a token: merlin.set_url(url, token=...)."
-
-
 class NotSetUp(MerlinError):
     """A fluent function was called before what it needs was set."""
 

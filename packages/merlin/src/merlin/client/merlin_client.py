@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
 from merlin.client.api import Api
 from merlin.client.environments import choose_environment, list_environments
-from merlin.client.errors import GoogleSignInUnsupported, NoSuchName
+from merlin.client.errors import NoSuchName
 from merlin.client.models import Model
 from merlin.client.projects import Project
 from merlin.client.versions import ModelVersion
@@ -18,13 +19,19 @@ from merlin.version_image import VersionImage
 
 
 class MerlinClient:
-    """A server at ``merlin_url``, spoken to with ``token``. Safe to use from several threads."""
+    """A server at ``merlin_url``, spoken to with ``token``. Safe to use from several threads.
+
+    ``use_google_oauth`` is taken because code written for merlin-sdk passes it; it does nothing.
+    """
 
     def __init__(
         self, merlin_url: str, use_google_oauth: bool = False, *, token: str | None = None
     ) -> None:
         if use_google_oauth:
-            raise GoogleSignInUnsupported("Signing in with Google is not supported.")
+            warnings.warn(
+                "Signing in with Google is not supported; pass token=... if the server asks.",
+                stacklevel=2,
+            )
         self.api = Api(merlin_url, token=token or "")
 
     @property

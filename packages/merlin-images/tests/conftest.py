@@ -38,7 +38,7 @@ def make_base(tmp_path_factory: pytest.TempPathFactory) -> MakeBase:
 
     def make(*, architecture: str = "amd64", labels: dict[str, str] | None = None) -> str:
         folder = tmp_path_factory.mktemp("base")
-        registry, reference = LayoutRegistry(folder), Reference("x", "base", tag="latest")
+        registry, reference = LayoutRegistry(folder), Reference("base.test", "base", tag="latest")
         tars = [_tar("usr/bin/python3.11"), _tar("etc/hostname")]
         config = base_config(
             architecture=architecture,
@@ -63,19 +63,19 @@ def make_base(tmp_path_factory: pytest.TempPathFactory) -> MakeBase:
 
 
 @pytest.fixture(scope="session")
-def base(make_base: MakeBase) -> str:
+def small_base(make_base: MakeBase) -> str:
     return make_base()
 
 
 @pytest.fixture(scope="session")
-def warm_cache(tmp_path_factory: pytest.TempPathFactory, base: str) -> Path:
+def warm_cache(tmp_path_factory: pytest.TempPathFactory, small_base: str) -> Path:
     """A cache in which the contract's model was built once: its wheels and its lock are there."""
     cache = tmp_path_factory.mktemp("warm")
     registry = MemoryRegistry()
     request = BuilderContract.request_for(
         MemoryStore(),
         Reference("x", "warm"),
-        base,
+        small_base,
         {"conda.yaml": b"dependencies: [python=3.11, {pip: [cloudpickle==3.1.1]}]"},
     )
     NativeBuilder(lambda _: registry, cache).build(request, Silent())
