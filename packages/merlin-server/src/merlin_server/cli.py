@@ -51,3 +51,29 @@ def up(
         output=output,
         verbose=verbose,
     )
+
+
+def doctor(
+    *,
+    data_dir: Path | None = None,
+    config: Annotated[tuple[Path, ...], Parameter(negative="")] = (),
+) -> None:
+    """Check that the configured blob store and image registry do what Merlin needs of them.
+
+    Something tiny is written, read and deleted again. Each step says what it found; the first that
+    fails in a place names what is missing, and the exit code tells that something did.
+
+    Examples:
+        merlin doctor
+        merlin doctor --config merlin.yaml
+
+    Parameters
+    ----------
+    data_dir
+        Folder for everything kept locally (.merlin unless configured).
+    config
+        Settings file in YAML; of several, later ones win.
+    """
+    from merlin_server.doctor import run_doctor  # noqa: PLC0415  loads stores and registries
+
+    run_doctor(files=config, options={} if data_dir is None else {"data_dir": data_dir})

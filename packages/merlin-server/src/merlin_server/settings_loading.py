@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from pydantic import ValidationError
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource
 
 from merlin.errors import Kind, MerlinError
+from merlin_server.merlin_names import translate
 from merlin_server.settings import Settings
 
 
@@ -22,12 +25,25 @@ class SettingsInvalid(MerlinError):
     hint = "The configuration reference lists every key."
 
 
-def load_settings(files: Sequence[Path], options: Mapping[str, Any]) -> Settings:
-    """Return the settings; ``options`` come from the command line and win. Raises
-    `SettingsInvalid` naming file and key."""
+def load_settings(
+    files: Sequence[Path],
+    options: Mapping[str, Any],
+    *,
+    environ: Mapping[str, str] = os.environ,
+    tell: Callable[[str], None] = lambda message: print(message, file=sys.stderr),  # noqa: T201
+) -> Settings:
+    """Return the settings; ``options`` come from the command line and win.
+
+    ``environ`` is searched for Merlin's own names, and ``tell`` is told what became of each. Raises
+    `SettingsInvalid` naming file and key, and all that is wrong with the values at once.
+    """
     values: dict[str, Any] = {}
     for file in files:
         values = _merged(values, _read(file))
+    translation = translate(values, environ)
+    values = translation.values
+    for message in translation.messages:
+        tell(message)
 
     class Loaded(Settings):
         @classmethod
@@ -41,13 +57,18 @@ def load_settings(files: Sequence[Path], options: Mapping[str, Any]) -> Settings
         ) -> tuple[PydanticBaseSettingsSource, ...]:
             return (init_settings, env_settings, InitSettingsSource(settings_cls, values))
 
+    faults, keys = translation.faults, [""] * len(translation.faults)
     try:
-        return Loaded(**options)
+        settings = Loaded(**options)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"]) or "settings"
-        reason = str(first["msg"]).removeprefix("Value error, ").rstrip(".")
-        raise SettingsInvalid(f"{key}: {reason}.", key=key) from None
+        for fault in error.errors():
+            key = ".".join(str(part) for part in fault["loc"]) or "settings"
+            reason = str(fault["msg"]).removeprefix("Value error, ").rstrip(".")
+            faults = [*faults, f"{key}: {reason}."]
+            keys.append(key)
+    if faults:
+        raise SettingsInvalid(" ".join(faults), key=next(filter(None, keys), ""))
+    return settings
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -102,7 +102,7 @@ def test_a_port_in_use_is_named_with_another(fail: Callable[..., Any], tmp_path:
         ((), "environments: [{name: a}]", "is_default"),
         ((), "registry: {type: docker}", "registry.prefix"),
         ((), "environments: [{name: a, is_default: true, deployer: magic}]", "magic"),
-        ((), "artifacts_url: 's3://bucket'", "s3"),
+        ((), "artifacts_url: 's3://'", "s3://bucket/folder"),
     ],
 )
 def test_settings_that_cannot_work_are_named(

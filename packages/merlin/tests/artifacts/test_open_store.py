@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -27,8 +28,6 @@ def test_memory_stores_are_shared_by_name() -> None:
 @pytest.mark.parametrize(
     ("url", "said"),
     [
-        ("s3://bucket/x", "pip install 'merlin-serving[s3]'"),
-        ("gs://bucket", "pip install 'merlin-serving[gcs]'"),
         ("ftp://host/x", "file, memory, mlflow-artifacts"),
         ("relative/folder", "file:///data/blobs"),
         ("", "file:///data/blobs"),
@@ -41,6 +40,24 @@ def test_what_is_not_there_is_named(url: str, said: str, monkeypatch: pytest.Mon
     with pytest.raises(UnknownStore) as caught:
         open_store(url)
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "module", "extra"),
+    [
+        ("s3://bucket/x", "s3", "s3"),
+        ("gs://bucket", "gcs", "gcs"),
+        ("az://container", "azure", "azure"),
+        ("abfss://container@account.dfs.core.windows.net", "azure", "azure"),
+    ],
+)
+def test_a_cloud_that_is_not_installed_names_its_extra(
+    url: str, module: str, extra: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, f"merlin.artifacts.{module}", None)
+    with pytest.raises(UnknownStore) as caught:
+        open_store(url)
+    assert f"pip install 'merlin-serving[{extra}]'" in str(caught.value)
 
 
 def test_mlflow_urls_name_the_server_without_its_secrets() -> None:

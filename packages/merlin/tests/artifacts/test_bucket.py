@@ -1,0 +1,213 @@
+"""What a bucket store does when things go wrong, on a real S3 protocol and a wire that breaks."""
+
+from __future__ import annotations
+
+import random
+import socket
+import traceback
+import uuid
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from merlin.artifacts import ArtifactStore
+from merlin.artifacts.azure import open_azure
+from merlin.artifacts.bucket import CONDITIONAL_BYTES, PART_BYTES
+from merlin.artifacts.errors import (
+    ArtifactNotFound,
+    StoreDenied,
+    StoreUnavailable,
+    StoreUnsupported,
+    UnknownStore,
+)
+from merlin.artifacts.s3 import open_s3
+from scripts.blob_servers import Service
+from scripts.cutting_proxy import CuttingProxy
+
+SECRET = "canary-51f0c0de"
+
+
+class SourceBroke(Exception):
+    pass
+
+
+@pytest.fixture
+def bucket(moto_service: Service) -> str:
+    name = f"test-{uuid.uuid4()}"
+    moto_service.make_bucket(name)
+    return name
+
+
+@pytest.fixture
+def store(moto_service: Service, bucket: str) -> ArtifactStore:
+    return open_s3(f"s3://{bucket}/root", moto_service.environ)
+
+
+@pytest.mark.parts("moto")
+def test_a_download_is_resumed_where_the_connection_broke(
+    moto_service: Service, bucket: str, store: ArtifactStore
+) -> None:
+    body = random.Random(3).randbytes(9_000_001)
+    store.write("large", [body])
+    with CuttingProxy(moto_service.url, cut_after=3_000_000, cuts=3) as proxy:
+        environ = {**moto_service.environ, "AWS_ENDPOINT_URL": proxy.url}
+        through = open_s3(f"s3://{bucket}/root", environ)
+        assert b"".join(through.read("large")) == body
+        assert b"".join(through.read("large", offset=5, length=8_000_000)) == body[5:8_000_005]
+    assert proxy.cuts_left == 0
+
+
+@pytest.mark.parts("moto")
+def test_a_download_that_always_breaks_is_an_error(
+    moto_service: Service, bucket: str, store: ArtifactStore
+) -> None:
+    store.write("large", [bytes(5_000_000)])
+    with CuttingProxy(moto_service.url, cut_after=400, cuts=1000) as proxy:
+        environ = {**moto_service.environ, "AWS_ENDPOINT_URL": proxy.url}
+        through = open_s3(f"s3://{bucket}/root", environ)
+        with pytest.raises(StoreUnavailable):
+            b"".join(through.read("large"))
+
+
+@pytest.mark.parts("moto")
+def test_a_large_upload_whose_source_fails_leaves_nothing(
+    moto_service: Service, bucket: str, store: ArtifactStore
+) -> None:
+    def source() -> Iterator[bytes]:
+        for _ in range(2 * PART_BYTES // (1 << 20) + 1):
+            yield bytes(1 << 20)
+        raise SourceBroke
+
+    with pytest.raises(SourceBroke):
+        store.write("large", source())
+    assert list(store.list()) == []
+    uploads = httpx2.get(f"{moto_service.url}/{bucket}?uploads", headers=scope()).text
+    assert "ListMultipartUploadsResult" in uploads
+    assert "<Upload>" not in uploads
+
+
+@pytest.mark.parts("moto")
+def test_a_conditional_create_is_bounded(store: ArtifactStore) -> None:
+    chunks = (bytes(1 << 20) for _ in range((CONDITIONAL_BYTES >> 20) + 1))
+    with pytest.raises(StoreUnsupported):
+        store.write("huge", chunks, only_if_absent=True)
+    assert list(store.list()) == []
+
+
+@pytest.mark.parts("moto")
+def test_marks_of_empty_folders_are_not_objects(
+    moto_service: Service, bucket: str, store: ArtifactStore
+) -> None:
+    store.write("folder/empty", [])
+    for mark in ("folder/", "folder/below/"):
+        url = f"{moto_service.url}/{bucket}/root/{mark}"
+        httpx2.put(url, headers=scope()).raise_for_status()
+    assert [info.key for info in store.list()] == ["folder/empty"]
+    assert [info.key for info in store.list("folder")] == ["folder/empty"]
+
+
+@pytest.mark.parts("moto")
+def test_a_missing_bucket_is_not_a_missing_object(moto_service: Service) -> None:
+    store = open_s3("s3://no-such-bucket-at-all/root", moto_service.environ)
+    for action in (
+        lambda: store.head("key"),
+        lambda: store.read("key"),
+        lambda: store.delete("key"),
+        lambda: store.write("key", [b""]),
+        lambda: list(store.list()),
+    ):
+        with pytest.raises(StoreUnavailable, match="no bucket s3://no-such-bucket-at-all"):
+            action()
+
+
+@pytest.mark.parts("moto")
+def test_a_missing_object_is_missing(store: ArtifactStore) -> None:
+    with pytest.raises(ArtifactNotFound):
+        store.head("key")
+
+
+@pytest.mark.parts("swift")
+def test_a_wrong_secret_is_refused_and_told_nowhere(swift_service: Service) -> None:
+    bucket = f"test-{uuid.uuid4()}"
+    swift_service.make_bucket(bucket)
+    store = open_s3(f"s3://{bucket}", {**swift_service.environ, "AWS_SECRET_ACCESS_KEY": SECRET})
+    assert_denied_in_silence(store, permission="s3:PutObject")
+
+
+@pytest.mark.parts("azurite")
+def test_a_wrong_signature_is_refused_and_told_nowhere(azurite_service: Service) -> None:
+    container = f"test-{uuid.uuid4()}"
+    azurite_service.make_bucket(container)
+    store = open_azure(
+        f"az://{container}",
+        {
+            "AZURE_STORAGE_CONNECTION_STRING": f"BlobEndpoint={azurite_service.url};"
+            "AccountName=devstoreaccount1;"
+            f"SharedAccessSignature=sv=2022-11-02&ss=b&srt=sco&sp=rwdl&sig={SECRET}"
+        },
+    )
+    assert_denied_in_silence(store, permission="blobs/write")
+
+
+def test_an_unreachable_service_tells_no_signature() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    connection = f"AccountName=a;BlobEndpoint=http://127.0.0.1:{port};SharedAccessSignature="
+    store = open_azure(
+        "az://container", {"AZURE_STORAGE_CONNECTION_STRING": f"{connection}sv=1&sig={SECRET}"}
+    )
+    with pytest.raises(StoreUnavailable) as raised:
+        store.head("key")
+    assert SECRET not in "".join(traceback.format_exception(raised.value))
+
+
+@pytest.mark.parametrize(
+    "url", ["s3://", "s3:///key", "s3://bucket/../up", "s3://bucket//a", "s3://bu?cket/a"]
+)
+def test_urls_that_name_no_bucket(url: str) -> None:
+    with pytest.raises(UnknownStore):
+        open_s3(url, {})
+
+
+def test_a_url_is_split_as_text() -> None:
+    assert open_s3("s3://bucket/50%25/a?b#c/", {}).url == "s3://bucket/50%25/a?b#c"
+
+
+def test_an_azure_url_may_name_the_account() -> None:
+    store = open_azure("abfss://models@account.dfs.core.windows.net/a/b", {})
+    assert store.url == "az://models/a/b"
+    with pytest.raises(UnknownStore, match="No storage account"):
+        open_azure("az://models", {})
+
+
+@pytest.mark.parts("moto")
+def test_profiles_are_read(moto_service: Service, bucket: str, tmp_path: Path) -> None:
+    (tmp_path / "credentials").write_text(
+        "[default]\naws_access_key_id = wrong\n"
+        "[models]\naws_access_key_id = key\naws_secret_access_key = secret\n"
+    )
+    (tmp_path / "config").write_text("[profile models]\nregion = eu-west-1\n")
+    environ: Mapping[str, str] = {
+        "AWS_PROFILE": "models",
+        "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "credentials"),
+        "AWS_CONFIG_FILE": str(tmp_path / "config"),
+        "AWS_ENDPOINT_URL": moto_service.url,
+    }
+    store = open_s3(f"s3://{bucket}", environ)
+    store.write("key", [b"content"])
+    assert store.head("key").size == 7
+
+
+def assert_denied_in_silence(store: ArtifactStore, *, permission: str) -> None:
+    with pytest.raises(StoreDenied, match=permission) as raised:
+        store.write("key", [b"content"])
+    said = "".join(traceback.format_exception(raised.value)) + repr(raised.value.to_dict())
+    assert SECRET not in said + repr(store) + store.url
+
+
+def scope() -> dict[str, str]:
+    """Moto finds the service that is meant by the scope of a credential."""
+    credential = "AWS4-HMAC-SHA256 Credential=key/20260101/us-east-1/s3/aws4_request"
+    return {"Authorization": f"{credential}, SignedHeaders=host, Signature=0"}
