@@ -101,7 +101,7 @@ def test_index_options_keep_their_order() -> None:
         ("b @ https://example.com/b-1.0-py3-none-any.whl?token=secret", "credentials"),
         ("--index-url https://me:secret@example.com/simple", "credentials"),
         ("--extra-index-url=https://secret@example.com/simple", "credentials"),
-        ("-i file:///opt/pypi", r"http\(s\) address"),
+        ("-i file:///srv/index", r"http\(s\) address"),
         ("--find-links ./wheels", r"http\(s\) address"),
         ("--trusted-host example.com", "cannot honour"),
         ("--no-binary :all:", "cannot honour"),
