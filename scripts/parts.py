@@ -20,6 +20,7 @@ DEBIAN_PARTS = {
     "buildah": (["buildah", "runc"], "buildah"),
     "postgres": (["postgresql"], "/usr/lib/postgresql/*/bin/initdb"),
     "chromium": (["chromium"], "chromium"),
+    "npm": (["npm"], "npm"),
     "tmux": (["tmux"], "tmux"),
 }
 

@@ -10,7 +10,7 @@ import httpx2
 import pytest
 
 from merlin.artifacts.s3 import open_s3
-from scripts.blob_servers import CannotInstall, Service, moto
+from tests.blob_servers import CannotInstall, Service, moto
 from tests.live_server import LiveServer, until
 from tests.models import python_function
 

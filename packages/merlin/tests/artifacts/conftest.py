@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from scripts.blob_servers import CannotInstall, Service, azurite, gcs_emulator, moto, swift
 from tests import peers
+from tests.blob_servers import CannotInstall, Service, azurite, gcs_emulator, moto, swift
 
 pytest.register_assert_rewrite("merlin.artifacts.contract")
 

@@ -23,8 +23,8 @@ from merlin.artifacts.errors import (
     UnknownStore,
 )
 from merlin.artifacts.s3 import open_s3
-from scripts.blob_servers import Service
-from scripts.cutting_proxy import CuttingProxy
+from tests.blob_servers import Service
+from tests.cutting_proxy import CuttingProxy
 
 SECRET = "canary-51f0c0de"
 

@@ -15,7 +15,7 @@ from merlin.artifacts.contract import StoreContract, StreamsInConstantMemory, co
 from merlin.artifacts.errors import ArtifactExists
 from merlin.artifacts.gcs import open_gcs
 from merlin.artifacts.s3 import open_s3
-from scripts.blob_servers import Service, at_gcs
+from tests.blob_servers import Service, at_gcs
 
 TESTBENCH = os.environ.get("MERLIN_GCS_TESTBENCH", "")
 Opened = TypeVar("Opened", bound=ArtifactStore)

@@ -28,7 +28,7 @@ def test_memory_stores_are_shared_by_name() -> None:
 @pytest.mark.parametrize(
     ("url", "said"),
     [
-        ("ftp://host/x", "file, memory, mlflow-artifacts"),
+        ("ftp://host/x", "memory, mlflow-artifacts"),
         ("relative/folder", "file:///data/blobs"),
         ("", "file:///data/blobs"),
         ("file://other-host/x", "file:///absolute/folder"),
