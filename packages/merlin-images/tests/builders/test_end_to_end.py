@@ -27,6 +27,7 @@ from merlin.artifacts.local import LocalStore
 from merlin.progress import Silent
 from merlin_images.builders.native import NativeBuilder
 from merlin_images.builders.port import BuildRequest, ModelSource
+from merlin_images.image.errors import SystemLibrariesMissing
 from merlin_images.image.locations import locate
 from merlin_images.image.validate import validate
 from merlin_images.registry.distribution import DistributionRegistry
@@ -51,23 +52,33 @@ def served(storage: RegistryStorage) -> Iterator[str]:
         listener.close()
 
 
+_LIMITS = ("--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024")
+
+
+def _podman(root: Path) -> list[str]:
+    return [
+        *("podman", "--root", str(root / "root"), "--runroot", str(root / "run")),
+        *("--runtime", "runc", "--cgroup-manager", "cgroupfs"),
+    ]
+
+
+def _pull(root: Path, image: str) -> None:
+    pull = [*_podman(root), "pull", "--quiet", "--tls-verify=false", image]
+    subprocess.run(pull, check=True, timeout=240, stdout=subprocess.DEVNULL)
+
+
 @contextmanager
 def container(image: str) -> Iterator[str]:
     """Run an image with runc, away from all storage of this machine; yields its address."""
     # Not below pytest's folder: sockets lie here, and their paths must be short.
     root = Path(tempfile.mkdtemp(prefix="pod-"))
-    podman = [
-        *("podman", "--root", str(root / "root"), "--runroot", str(root / "run")),
-        *("--runtime", "runc", "--cgroup-manager", "cgroupfs"),
-    ]
+    podman = _podman(root)
     run = [
-        *("run", "--rm", "--network", "host"),
-        *("--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024"),
+        *("run", "--rm", "--network", "host", *_LIMITS),
         *("--read-only", "--cap-drop", "all", image, "--port", "0", "--host", "127.0.0.1"),
     ]
     try:
-        pull = [*podman, "pull", "--quiet", "--tls-verify=false", image]
-        subprocess.run(pull, check=True, timeout=240, stdout=subprocess.DEVNULL)
+        _pull(root, image)
         process = subprocess.Popen([*podman, *run], stderr=subprocess.PIPE, text=True)
         try:
             assert process.stderr is not None
@@ -82,6 +93,26 @@ def container(image: str) -> Iterator[str]:
         shutil.rmtree(root)
 
 
+def ran(image: str, *command: str) -> str:
+    """Run a command in an image instead of its server; return what it printed."""
+    root = Path(tempfile.mkdtemp(prefix="pod-"))
+    entry = ["--entrypoint", json.dumps(list(command))]
+    run = [*_podman(root), "run", "--rm", "--network", "host", *_LIMITS, *entry, image]
+    try:
+        _pull(root, image)
+        return subprocess.run(
+            run, check=True, timeout=240, stdout=subprocess.PIPE, text=True
+        ).stdout
+    finally:
+        shutil.rmtree(root)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What one build leaves for the next: the base image above all."""
+    return tmp_path_factory.mktemp("cache")
+
+
 def until_ready(client: httpx2.Client, address: str) -> None:
     deadline = time.monotonic() + 60
     while client.get(f"{address}/readyz").status_code != httpx2.codes.OK:
@@ -90,7 +121,7 @@ def until_ready(client: httpx2.Client, address: str) -> None:
 
 
 @pytest.mark.parts("skopeo", "podman")
-def test_an_image_built_here_runs_anywhere(tmp_path: Path) -> None:
+def test_an_image_built_here_runs_anywhere(tmp_path: Path, cache: Path) -> None:
     features, classes = load_breast_cancer(return_X_y=True)
     model = make_pipeline(StandardScaler(), LogisticRegression()).fit(features, classes)
     (tmp_path / "model").mkdir()
@@ -107,7 +138,7 @@ def test_an_image_built_here_runs_anywhere(tmp_path: Path) -> None:
             created=datetime(2026, 1, 1, tzinfo=UTC),
             base="debian:",
         )
-        built = NativeBuilder(lambda _: registry, tmp_path / "cache").build(request, Silent())
+        built = NativeBuilder(lambda _: registry, cache).build(request, Silent())
 
         folder = tmp_path / "pulled"
         subprocess.run(
@@ -128,3 +159,38 @@ def test_an_image_built_here_runs_anywhere(tmp_path: Path) -> None:
             )
             answer.raise_for_status()
             assert answer.json()["predictions"] == model.predict(features).tolist()
+
+
+@pytest.mark.parts("podman")
+def test_a_model_that_needs_a_system_library_runs_with_it(tmp_path: Path, cache: Path) -> None:
+    model = tmp_path / "model"
+    model.mkdir()
+    features, classes = load_breast_cancer(return_X_y=True)
+    joblib.dump(LogisticRegression(max_iter=5000).fit(features, classes), model / "model.joblib")
+    (model / "requirements.txt").write_text("scikit-learn\npyodbc\n")
+    with (
+        served(RegistryStorage(tmp_path / "registry")) as host,
+        closing(DistributionRegistry(host)) as registry,
+    ):
+        builder = NativeBuilder(lambda _: registry, cache)
+        request = BuildRequest(
+            model=ModelSource(LocalStore(model), ""),
+            target=Reference(host, "demo/odbc", tag="1"),
+            model_type="sklearn",
+            model_name="odbc",
+            version="1",
+            python="3.11",
+            created=datetime(2026, 1, 1, tzinfo=UTC),
+            base="debian:",
+        )
+        with pytest.raises(
+            SystemLibrariesMissing, match=r"pyodbc .* needs libodbc\.so\.2"
+        ) as caught:
+            builder.build(request, Silent())
+        assert "libodbc2 into packages.txt" in caught.value.hint
+
+        (model / "packages.txt").write_text("libodbc2\n")
+        built = builder.build(request, Silent())
+        assert [layer.kind for layer in built.layers[:3]] == ["base", "system", "dependency"]
+        program = "import pyodbc; print(pyodbc.version)"
+        assert ran(str(request.target), "/opt/venv/bin/python", "-c", program).startswith("5.")

@@ -24,11 +24,13 @@ from merlin_images.builders.assembly import assemble
 from merlin_images.builders.port import BuildRequest, BuiltImage, LayerReport
 from merlin_images.builders.push import Blob, Pusher
 from merlin_images.builders.single_flight import SingleFlight
+from merlin_images.builders.system_libraries import SystemLibraries
 from merlin_images.environments.download import WheelCache
 from merlin_images.environments.files import read_environment
 from merlin_images.environments.lock import Resolver
-from merlin_images.environments.model import EnvironmentSpec, Lock, Target
+from merlin_images.environments.model import EnvironmentSpec, Lock, LockedWheel, Target
 from merlin_images.environments.runtime_requirements import runtime_requirements
+from merlin_images.environments.system_packages import read_system_packages
 from merlin_images.image import annotation_keys
 from merlin_images.image.base import Base, BaseLayer
 from merlin_images.image.base_images import BaseImages
@@ -46,7 +48,7 @@ from merlin_images.layers.wheel import wheel_layers
 from merlin_images.registry.port import BlobWrite, Descriptor, ImageRegistry
 from merlin_images.registry.reference import Reference
 
-_FORMAT = "image/1"
+_FORMAT = "image/2"
 _THREADS = 8
 _REMEMBERED = 512
 
@@ -85,6 +87,7 @@ class NativeBuilder:
         self._resolver = Resolver(cache_dir, index_url=index_url, store=lock_store)
         self._runtime = read_runtime()
         self._runtime_requirements = tuple(runtime_requirements())
+        self._libraries = SystemLibraries(cache_dir, self._layers, codec=self._codec, now=now)
         self._bases = BaseImages(cache_dir, self._registry, codec=codec, now=now)
         self._registries: dict[str, ImageRegistry] = {}
         self._lock = threading.Lock()
@@ -161,8 +164,9 @@ class NativeBuilder:
             pushes.start(_base_blob(layer, base, request.target) for layer in base.layers)
             lock, dependencies = installing.result()
             pushes.start(self._blob(layer) for layer, _ in dependencies)
+            system = self._system_layers(base, lock, model, progress)
             runtime = self._runtime_layer(base, lock)
-            layers = [*dependencies, runtime, *copying.result()]
+            layers = [*system, *dependencies, runtime, *copying.result()]
             pushes.start(self._blob(layer) for layer, _ in layers)
             image = assemble(
                 request, base, [layer for layer, _ in layers], lock=lock, runtime=self._runtime
@@ -201,9 +205,25 @@ class NativeBuilder:
             self._layers,
             prefix=VENV_PREFIX,
             codec=self._codec,
+            scan=self._scan,
             progress=progress,
         )
         return lock, layers
+
+    def _scan(self, wheel: LockedWheel, path: Path) -> None:
+        self._libraries.records.scan(path, wheel.sha256, architecture=self._target.architecture)
+
+    def _system_layers(
+        self, base: Base, lock: Lock, model: ModelFolder, progress: Progress
+    ) -> list[tuple[Layer, bool]]:
+        added = self._libraries.complete(
+            base,
+            lock,
+            read_system_packages(model.store, model.folder),
+            architecture=self._target.architecture,
+            progress=progress,
+        )
+        return [(added.layer, added.made)] if added and added.layer else []
 
     def _runtime_layer(self, base: Base, lock: Lock) -> tuple[Layer, bool]:
         return runtime_layer(

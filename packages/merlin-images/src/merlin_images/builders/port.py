@@ -54,9 +54,12 @@ class BuildRequest:
 
 @dataclass(frozen=True)
 class LayerReport:
-    """One layer of a built image. ``kind`` is base, dependency, runtime or model; ``action`` is
-    what this build did: ``present`` (already there), ``mounted``, ``uploaded``, each after
-    ``reused`` (from the layer cache) or ``made``."""
+    """One layer of a built image.
+
+    ``kind`` is base, system (Debian packages added to the base), dependency, runtime or model;
+    ``action`` is what this build did: ``present`` (already there), ``mounted``, ``uploaded``, each
+    after ``reused`` (from the layer cache) or ``made``.
+    """
 
     kind: str
     title: str

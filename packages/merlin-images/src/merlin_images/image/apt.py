@@ -13,7 +13,7 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,7 +33,9 @@ _PRETENDED = (
     ("python3-minimal", "allowed", ""),
     ("tar", "foreign", ""),
 )
-_INSTALLED = re.compile(r"Inst (?P<name>\S+) \((?P<version>\S+) (?P<source>.*) \[(?P<arch>\S+)\]")
+_INSTALLED = re.compile(
+    r"Inst (?P<name>\S+) (?:\[[^\]]*\] )?\((?P<version>\S+) (?P<source>.*) \[(?P<arch>\S+)\]"
+)
 _MISSING = re.compile(
     r"E: (?:Unable to locate package|Package '?)\s*'?(\S+?)'?(?: has no|$)", re.MULTILINE
 )
@@ -62,8 +64,9 @@ class PackageNotKnown(Exception):
 class PrivateApt:
     """apt-get with its state in ``folder``; one process at a time may use a folder.
 
-    ``python`` (``major.minor``) is what packages for Debian's own Python are matched with, and
-    ``sources`` the folder with sources.list, keyrings and sign-ins.
+    ``python`` (``major.minor``) is what packages for Debian's own Python are matched with,
+    ``sources`` the folder with sources.list, keyrings and sign-ins, and ``installed`` the control
+    stanzas of packages that are there already.
     """
 
     def __init__(
@@ -73,6 +76,7 @@ class PrivateApt:
         architecture: str,
         python: str,
         sources: Path = Path("/etc/apt"),
+        installed: str = "",
         environ: Mapping[str, str] | None = None,
         timeout_seconds: float = 300,
     ) -> None:
@@ -80,6 +84,7 @@ class PrivateApt:
         self._architecture = architecture
         self._python = python
         self._sources = sources
+        self._installed = installed
         self._environ = dict(os.environ if environ is None else environ)
         self._timeout = timeout_seconds
 
@@ -102,11 +107,13 @@ class PrivateApt:
 
         Raises `PackageNotKnown`.
         """
-        output, failed = self._run("apt-get", "install", "-q", "-y", "--simulate", *names)
+        output, failed = self._run(
+            *("apt-get", "install", "-q", "-y", "--simulate", "--no-upgrade"), *names
+        )
         if failed:
             if missing := _MISSING.search(output):
                 raise PackageNotKnown(missing[1])
-            raise _failure("The base image's packages could not be resolved", output)
+            raise _failure("The Debian packages could not be resolved", output)
         found = {
             match["name"]: match for match in map(_INSTALLED.match, output.splitlines()) if match
         }
@@ -133,7 +140,7 @@ class PrivateApt:
         wanted = [f"{package.name}={package.version}" for package in packages]
         output, failed = self._run("apt-get", "download", "-q", *wanted, folder=self.archives)
         if failed:
-            raise _failure("The base image's packages could not be downloaded", output)
+            raise _failure("The Debian packages could not be downloaded", output)
         return [self._archive(package) for package in packages]
 
     def pythons(self) -> list[str]:
@@ -183,7 +190,7 @@ class PrivateApt:
         ).stdout
         kept = [line for line in host.splitlines() if line.startswith(("Acquire", "Dir::Etc"))]
         installed = self._folder / "pretended-status"
-        installed.write_text(_pretended_status(self._python))
+        installed.write_text(_status(self._installed, self._python))
         ours = {
             "Acquire::http::Timeout": "20",
             "Acquire::https::Timeout": "20",
@@ -202,7 +209,20 @@ class PrivateApt:
         return "\n".join([*kept, *(f'{key} "{value}";' for key, value in ours.items())]) + "\n"
 
 
-def _pretended_status(python: str) -> str:
+def _status(installed: str, python: str) -> str:
+    """What dpkg would say is installed: what is, and what need not be."""
+    stanzas = [stanza.strip() for stanza in installed.split("\n\n") if stanza.strip()]
+    marked = [
+        stanza if "\nStatus: " in stanza else f"{stanza}\nStatus: install ok installed"
+        for stanza in stanzas
+    ]
+    names = {
+        m[1] for stanza in stanzas if (m := re.search(r"^Package: (\S+)", stanza, re.MULTILINE))
+    }
+    return "\n\n".join([*marked, _pretended_status(python, besides=names)])
+
+
+def _pretended_status(python: str, besides: Container[str]) -> str:
     # Packages for "python3" say which versions they are for.
     versions = dict.fromkeys(("python3", "python3-minimal", "libpython3-stdlib"), f"{python}.99")
     return "\n".join(
@@ -212,6 +232,7 @@ def _pretended_status(python: str) -> str:
         + (f"Provides: {provides}\n" if provides else "")
         + "Maintainer: nobody\nDescription: pretended\n"
         for name, multi, provides in _PRETENDED
+        if name not in besides
     )
 
 

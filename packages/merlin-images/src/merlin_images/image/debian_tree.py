@@ -8,7 +8,7 @@ bundle of certificate authorities, name-service order. Paths of the old split be
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -67,9 +67,30 @@ def tree_entries(
     files that were added below ``root`` (byte code). Where two packages own a path, the later one
     in ``unpacked`` wins.
     """
-    entries: dict[str, Entry] = {}
-    for item in unpacked:
-        entries[item.path] = Entry(
+    entries = _entries(root, unpacked)
+    for file in extra:
+        path = file.relative_to(root).as_posix()
+        entries[path] = Entry(path, 0o644, file.stat().st_size, source=partial(_chunks, file))
+    for entry in (*_made(root, entries), *_stanzas(controls)):
+        entries.setdefault(entry.path, entry)
+    return _whole(entries)
+
+
+def added_entries(
+    root: Path, unpacked: Iterable[UnpackedPath], controls: Mapping[str, str]
+) -> list[Entry]:
+    """Return the entries of a layer of packages on top of a base, as `tree_entries` sorts them.
+
+    Folders are named as the packages have them, so that those of the base keep their modes.
+    """
+    entries = _entries(root, unpacked)
+    entries.update((entry.path, entry) for entry in _stanzas(controls))
+    return _whole(entries)
+
+
+def _entries(root: Path, unpacked: Iterable[UnpackedPath]) -> dict[str, Entry]:
+    return {
+        item.path: Entry(
             path=item.path,
             mode=item.mode | (0o444 if item.kind == "file" else 0),
             size=item.size,
@@ -77,19 +98,25 @@ def tree_entries(
             target=item.target,
             source=partial(_chunks, root / item.path) if item.kind == "file" else None,
         )
-    for file in extra:
-        path = file.relative_to(root).as_posix()
-        entries[path] = Entry(path, 0o644, file.stat().st_size, source=partial(_chunks, file))
-    for entry in _made(root, entries, controls):
-        entries.setdefault(entry.path, entry)
+        for item in unpacked
+    }
+
+
+def _whole(entries: Mapping[str, Entry]) -> list[Entry]:
     parents = {entry.path: entry for entry in directories(entries)}
     whole = {**parents, **entries}
     _check_links(whole)
     return [whole[path] for path in sorted(whole)]
 
 
-def _made(root: Path, entries: Mapping[str, Entry], controls: Mapping[str, str]) -> list[Entry]:
-    made = [
+def _stanzas(controls: Mapping[str, str]) -> Iterator[Entry]:
+    # Scanners look here for packages of an image that has no dpkg.
+    for name, text in controls.items():
+        yield _text(f"var/lib/dpkg/status.d/{name}", text)
+
+
+def _made(root: Path, entries: Mapping[str, Entry]) -> list[Entry]:
+    return [
         *(_link(name, f"usr/{name}") for name in _MERGED if _has_below(entries, f"usr/{name}/")),
         _folder("tmp", 0o1777),
         _folder("var/tmp", 0o1777),
@@ -103,9 +130,6 @@ def _made(root: Path, entries: Mapping[str, Entry], controls: Mapping[str, str])
         _link("usr/lib/ssl/cert.pem", "/etc/ssl/certs/ca-certificates.crt"),
         _link("usr/lib/ssl/certs", "/etc/ssl/certs"),
     ]
-    # Scanners look here for packages of an image that has no dpkg.
-    made += [_text(f"var/lib/dpkg/status.d/{name}", text) for name, text in controls.items()]
-    return made
 
 
 def _authorities(root: Path) -> str:

@@ -52,6 +52,24 @@ class AptFailed(ImageError):
     hint = "Run the same apt-get command by hand, or choose another base image."
 
 
+class SystemPackageUnknown(ImageError):
+    """packages.txt names a Debian package that this machine's sources do not have."""
+
+    code = "system_package_unknown"
+    kind = Kind.INVALID
+    hint = "Check its name for the base's release, at packages.debian.org for instance."
+
+
+class SystemLibrariesMissing(ImageError):
+    """Wheels are linked to libraries that nothing in the image would bring.
+
+    ``data["missing"]`` maps each library to the wheel that needs it.
+    """
+
+    code = "system_libraries_missing"
+    kind = Kind.INVALID
+
+
 class InvalidPackage(ImageError):
     """A Debian package is not what the format says, or reaches out of its tree."""
 

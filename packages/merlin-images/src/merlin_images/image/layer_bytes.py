@@ -7,7 +7,12 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 
 from merlin_images.image.errors import InvalidImage
-from merlin_images.registry.port import OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD
+from merlin_images.registry.port import (
+    DOCKER_LAYER_GZIP,
+    OCI_LAYER,
+    OCI_LAYER_GZIP,
+    OCI_LAYER_ZSTD,
+)
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -23,6 +28,7 @@ def decompressed(media_type: str, chunks: Iterable[bytes]) -> Iterator[bytes]:
     readers: dict[str, Callable[[Iterable[bytes]], Iterator[bytes]]] = {
         OCI_LAYER: iter,
         OCI_LAYER_GZIP: _gzip,
+        DOCKER_LAYER_GZIP: _gzip,
         OCI_LAYER_ZSTD: _zstd,
     }
     if media_type not in readers:

@@ -7,7 +7,7 @@ layer; and a heavy wheel's layer is keyed by that wheel alone, so different lock
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,9 +23,11 @@ from merlin_images.layers.tar import LAYER_TIME, Entry, directories, tar_stream
 HEAVY = 8 * 2**20
 """From this many bytes on a wheel gets a layer of its own."""
 
-_WRITER = "wheels-1"
+_WRITER = "wheels-2"
 _DOWNLOADS = 8
 _MAKERS = 2
+
+Scan = Callable[[LockedWheel, Path], object]
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,7 @@ def wheel_layers(
     prefix: str,
     codec: Codec,
     threshold: int = HEAVY,
+    scan: Scan | None = None,
     progress: Progress,
 ) -> list[tuple[Layer, bool]]:
     """Return the layers of a lock from bottom to top, each with whether it was made now.
@@ -61,6 +64,7 @@ def wheel_layers(
     Heavy wheels come by name, the small ones above them. Only wheels of layers that are not in
     ``store`` are downloaded, several at once, while layers whose wheels are there are being made.
     Where two wheels of a layer own a path, the later by name wins and the progress says so.
+    ``scan`` is shown each wheel of a layer before the layer is made.
     Raises `UnsafeWheel` and what ``wheels`` and ``store`` raise; finished layers stay then.
     """
     groups = _groups(lock, prefix=prefix, codec=codec, threshold=threshold)
@@ -73,6 +77,7 @@ def wheel_layers(
             prefix=prefix,
             python=lock.target.python,
             codec=codec,
+            scan=scan,
             progress=progress,
         )
         done.update(maker.all(missing))
@@ -105,6 +110,7 @@ class _Maker:
         prefix: str,
         python: str,
         codec: Codec,
+        scan: Scan | None,
         progress: Progress,
     ) -> None:
         self._wheels = wheels
@@ -112,6 +118,7 @@ class _Maker:
         self._prefix = prefix
         self._python = python
         self._codec = codec
+        self._scan = scan
         self._progress = progress
 
     def all(self, groups: Sequence[_Group]) -> dict[str, tuple[Layer, bool]]:
@@ -139,6 +146,9 @@ class _Maker:
 
     def _layer(self, group: _Group, fetched: Sequence[Future[Path]]) -> tuple[Layer, bool]:
         paths = [future.result() for future in fetched]
+        if self._scan is not None:
+            for wheel, path in zip(group.wheels, paths, strict=True):
+                self._scan(wheel, path)
         with step(self._progress, f"Make layer {group.title}") as running:
             return self._store.make(
                 group.key,
