@@ -86,6 +86,7 @@ def build(
     platform: str = "x86_64-manylinux_2_28",
     index_url: str = "",
     codec: Literal["zstd", "gzip"] = "zstd",
+    byte_compile: bool = True,
     created: datetime | None = None,
     cache: Path | None = None,
     common: Common = _DEFAULTS,
@@ -125,6 +126,9 @@ def build(
         Package index instead of PyPI.
     codec
         gzip for registries and nodes that do not know zstd.
+    byte_compile
+        Put byte code beside Python modules, where the base's Python can run here: models start
+        about twice as fast.
     created
         Time to put into the image; by default SOURCE_DATE_EPOCH, else that of the newest file.
     cache
@@ -142,6 +146,7 @@ def build(
         platform=platform,
         index_url=index_url,
         codec=codec,
+        byte_compile=byte_compile,
     )
     request = BuildRequest(
         model=ModelSource(store, ""),

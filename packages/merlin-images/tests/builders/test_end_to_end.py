@@ -26,13 +26,17 @@ from sklearn.preprocessing import StandardScaler
 from merlin.artifacts.local import LocalStore
 from merlin.progress import Silent
 from merlin_images.builders.native import NativeBuilder
-from merlin_images.builders.port import BuildRequest, ModelSource
+from merlin_images.builders.port import BuildRequest, BuiltImage, ModelSource
+from merlin_images.image import annotation_keys
 from merlin_images.image.errors import SystemLibrariesMissing
+from merlin_images.image.layer_bytes import open_tar
 from merlin_images.image.locations import locate
+from merlin_images.image.stored import read_image
 from merlin_images.image.validate import validate
 from merlin_images.registry.distribution import DistributionRegistry
 from merlin_images.registry.embedded.app import create_registry_app
 from merlin_images.registry.embedded.storage import RegistryStorage
+from merlin_images.registry.port import ImageRegistry
 from merlin_images.registry.reference import Reference
 
 
@@ -105,6 +109,18 @@ def ran(image: str, *command: str) -> str:
         ).stdout
     finally:
         shutil.rmtree(root)
+
+
+def paths_of(registry: ImageRegistry, built: BuiltImage) -> set[str]:
+    """Paths in the image's dependency layers."""
+    image = read_image(registry, built.reference)
+    paths: set[str] = set()
+    for layer in image.manifest.layers:
+        if layer.annotations[annotation_keys.LAYER_KIND] == "dependency":
+            chunks = registry.read_blob(built.reference, layer)
+            with open_tar(layer.media_type, chunks) as archive:
+                paths.update(archive.getnames())
+    return paths
 
 
 @pytest.fixture(scope="module")
@@ -192,5 +208,7 @@ def test_a_model_that_needs_a_system_library_runs_with_it(tmp_path: Path, cache:
         (model / "packages.txt").write_text("libodbc2\n")
         built = builder.build(request, Silent())
         assert [layer.kind for layer in built.layers[:3]] == ["base", "system", "dependency"]
-        program = "import pyodbc; print(pyodbc.version)"
-        assert ran(str(request.target), "/opt/venv/bin/python", "-c", program).startswith("5.")
+        program = "import pyodbc, sklearn; print(pyodbc.version, sklearn.__cached__)"
+        version, code = ran(str(request.target), "/opt/venv/bin/python", "-c", program).split()
+        assert version.startswith("5.")
+        assert f"{code.removeprefix('/')}" in paths_of(registry, built)

@@ -70,6 +70,8 @@ def open_services(
             default_base=settings.images.base,
             platform=settings.images.platform,
             index_url=settings.images.index_url,
+            codec=settings.images.codec,
+            byte_compile=settings.images.byte_compile,
             lock_store=store,
         )
         images = ImageService(database, builder, locations, settings, registries.prefix)

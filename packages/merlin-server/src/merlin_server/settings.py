@@ -55,6 +55,13 @@ class ImageSettings(Section):
     index_url: str = Field(
         "", description="Package index instead of the default; no credentials in it"
     )
+    codec: Literal["zstd", "gzip"] = Field(
+        "zstd", description="How layers are compressed; gzip where registry or nodes know no zstd"
+    )
+    byte_compile: bool = Field(
+        True,
+        description="Put byte code beside Python modules, where the base's Python can run here",
+    )
     cache_dir: Path | None = Field(
         None, description="Folder of wheels, layers and locks; empty: cache in the data folder"
     )

@@ -59,7 +59,8 @@ class NativeBuilder:
     ``open_registry`` is called once a host. ``cache_dir`` may be shared by processes of one
     machine; ``lock_store`` shares locks between machines. ``default_base`` is used by requests that
     name none (see `merlin_images.image.base_images`), ``platform`` is the uv target triple the
-    dependencies are locked for, ``index_url`` a package index instead of PyPI.
+    dependencies are locked for, ``index_url`` a package index instead of PyPI. With
+    ``byte_compile`` modules get byte code where the base's Python can run here.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class NativeBuilder:
         platform: str = "x86_64-manylinux_2_28",
         index_url: str = "",
         codec: Literal["zstd", "gzip"] = "zstd",
+        byte_compile: bool = True,
         lock_store: ArtifactStore | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         monotonic: Callable[[], float] = time.monotonic,
@@ -81,6 +83,7 @@ class NativeBuilder:
         self._target = parse_platform(platform)
         self._index_url = index_url
         self._codec = layer_codec(codec)
+        self._byte_compile = byte_compile
         self._monotonic = monotonic
         self._layers = LayerStore(cache_dir / "layers")
         self._wheels = WheelCache(cache_dir / "wheels")
@@ -155,7 +158,7 @@ class NativeBuilder:
                 platform=self._target,
                 progress=progress,
             )
-            installing = threads.submit(self._dependencies, spec, progress)
+            installing = threads.submit(self._dependencies, spec, choosing, progress)
             copying = threads.submit(
                 model_layers, model, self._layers, codec=self._codec, progress=progress
             )
@@ -191,7 +194,7 @@ class NativeBuilder:
         )
 
     def _dependencies(
-        self, spec: EnvironmentSpec, progress: Progress
+        self, spec: EnvironmentSpec, choosing: Future[Base], progress: Progress
     ) -> tuple[Lock, list[tuple[Layer, bool]]]:
         lock = self._resolver.lock(
             spec,
@@ -199,12 +202,16 @@ class NativeBuilder:
             runtime_requirements=self._runtime_requirements,
             progress=progress,
         )
+        if not choosing.done():
+            # A base in the making takes seconds, and layers with byte code wait for its Python.
+            self._wheels.fetch_all(lock.wheels)
         layers = wheel_layers(
             lock,
             self._wheels,
             self._layers,
             prefix=VENV_PREFIX,
             codec=self._codec,
+            compiler=choosing.result().compiler if self._byte_compile else None,
             scan=self._scan,
             progress=progress,
         )
@@ -234,6 +241,7 @@ class NativeBuilder:
             lock_key=lock.key,
             lock_text=lock.text,
             codec=self._codec,
+            compiler=base.compiler if self._byte_compile else None,
         )
 
     def _blob(self, layer: Layer) -> Blob:
@@ -258,6 +266,7 @@ class NativeBuilder:
             "platform": self._platform,
             "index": self._index_url,
             "codec": self._codec.name,
+            "byte_compile": self._byte_compile,
             "runtime": self._runtime.key,
         }
         digest = hashlib.sha256(canonical_json(inputs)).hexdigest()

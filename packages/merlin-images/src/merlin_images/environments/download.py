@@ -7,7 +7,8 @@ import hashlib
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -26,6 +27,7 @@ from merlin_images.environments.model import LockedWheel
 from merlin_images.file_lock import exclusive
 
 _TRIES = 4
+_DOWNLOADS = 8
 _TIMEOUT = httpx2.Timeout(30.0, pool=None)
 _CONNECTIONS = httpx2.Limits(max_connections=16, max_keepalive_connections=16)
 # Encoded on the way, the bytes would not be those that were locked.
@@ -74,6 +76,11 @@ class WheelCache:
             finally:
                 partial.unlink(missing_ok=True)
         return path
+
+    def fetch_all(self, wheels: Sequence[LockedWheel]) -> None:
+        """Fetch wheels, several at once. Raises what `fetch` raises, when all have ended."""
+        with ThreadPoolExecutor(_DOWNLOADS, "wheel") as downloads:
+            list(downloads.map(self.fetch, wheels))
 
     def close(self) -> None:
         """Close idle connections; happens by itself when the cache is no longer used."""

@@ -23,6 +23,7 @@ from merlin_images.image.errors import (
 )
 from merlin_images.image.platform import Platform
 from merlin_images.image.stored import StoredImage, read_image
+from merlin_images.layers.byte_compiler import ByteCompiler
 from merlin_images.registry.errors import ImageNotFound, RegistryDenied, RegistryUnavailable
 from merlin_images.registry.port import Descriptor, ImageRegistry
 from merlin_images.registry.reference import Reference
@@ -48,6 +49,7 @@ class Base:
     ``name`` is what it was asked for by, ``digest`` that of its platform manifest. ``host`` and
     ``repository`` say where its layers can be mounted from, both empty for a base made here.
     ``python`` is ``major.minor``, ``python_path`` the interpreter; ``glibc`` is empty if unknown.
+    ``compiler`` is there if the base's interpreter can be run on this machine.
     """
 
     name: str
@@ -60,6 +62,7 @@ class Base:
     host: str = ""
     repository: str = ""
     notes: tuple[str, ...] = ()
+    compiler: ByteCompiler | None = None
 
 
 def read_base(

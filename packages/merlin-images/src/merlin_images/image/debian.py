@@ -29,7 +29,9 @@ from merlin_images.image.deb import read_control, unpack
 from merlin_images.image.debian_tree import place, tree_entries
 from merlin_images.image.errors import AptFailed, BasePythonMismatch, BaseUnreachable
 from merlin_images.image.manifest import Manifest, digest_of
+from merlin_images.layers.byte_compiler import ByteCompiler, Interpreter
 from merlin_images.layers.codecs import Codec
+from merlin_images.layers.errors import ByteCompilationFailed
 from merlin_images.layers.layer_store import Layer, LayerStore
 from merlin_images.layers.tar import LAYER_TIME, tar_stream
 from merlin_images.registry.port import OCI_CONFIG, Descriptor
@@ -224,7 +226,31 @@ class DebianBases:
             python_path=facts[annotation_keys.PYTHON_PATH],
             glibc=facts[annotation_keys.GLIBC_VERSION],
             notes=notes,
+            compiler=self._compiler(plan, layer, python, architecture),
         )
+
+    def _compiler(
+        self, plan: _Plan, layer: Layer, python: str, architecture: str
+    ) -> ByteCompiler | None:
+        if not bytecode.can_compile(architecture):
+            return None
+        name = f"python{python}-minimal"
+        [version] = [package.version for package in plan.packages if package.name == name]
+
+        def prepare() -> Interpreter:
+            folder = self._folder / "interpreters" / layer.descriptor.digest[7:19]
+            bytecode.unpack_interpreter(
+                folder,
+                lambda: self._layers.open(layer),
+                media_type=layer.descriptor.media_type,
+                python=python,
+            )
+            found = bytecode.interpreter(folder, python=python, architecture=architecture)
+            if found is None:
+                raise ByteCompilationFailed(f"{layer.title} has no loader for its programs.")
+            return found
+
+        return ByteCompiler(f"{name} {version} {architecture}", prepare)
 
     def _key(self, plan: _Plan, architecture: str) -> str:
         compiled = "pyc" if bytecode.can_compile(architecture) else "no-pyc"

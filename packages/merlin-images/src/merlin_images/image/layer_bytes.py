@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import sys
+import tarfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 from merlin_images.image.errors import InvalidImage
 from merlin_images.registry.port import (
@@ -37,6 +40,39 @@ def decompressed(media_type: str, chunks: Iterable[bytes]) -> Iterator[bytes]:
         yield from readers[media_type](chunks)
     except (zlib.error, zstd.ZstdError) as error:
         raise InvalidImage(f"A layer cannot be decompressed: {error}.") from error
+
+
+@contextmanager
+def open_tar(media_type: str, chunks: Iterable[bytes]) -> Iterator[tarfile.TarFile]:
+    """Open a layer's tar for reading once, forwards. Raises `InvalidImage` within the block too."""
+    stream = io.BufferedReader(_Stream(decompressed(media_type, chunks)), _STEP)
+    try:
+        with tarfile.open(fileobj=stream, mode="r|") as archive:
+            yield archive
+    except tarfile.TarError as error:
+        raise InvalidImage(f"A layer is no tar: {error}.") from error
+
+
+class _Stream(io.RawIOBase):
+    """Chunks as a file that can only be read forwards."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks = chunks
+        self._left = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        while not self._left:
+            chunk = next(self._chunks, None)
+            if chunk is None:
+                return 0
+            self._left = chunk
+        count = min(len(buffer), len(self._left))
+        buffer[:count] = self._left[:count]
+        self._left = self._left[count:]
+        return count
 
 
 def _gzip(chunks: Iterable[bytes]) -> Iterator[bytes]:

@@ -5,16 +5,13 @@ A layer is read once, streaming, and what was found is kept in a small file unde
 
 from __future__ import annotations
 
-import io
 import posixpath
 import re
-import tarfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from merlin_images.image.errors import InvalidImage
-from merlin_images.image.layer_bytes import decompressed
+from merlin_images.image.layer_bytes import open_tar
 from merlin_images.json_records import read_record, write_record
 from merlin_images.registry.port import Descriptor
 
@@ -90,46 +87,20 @@ class ContentsReader:
 def list_layer(media_type: str, chunks: Iterable[bytes]) -> LayerContents:
     """Go through a layer once. Raises `InvalidImage`."""
     libraries, texts, removed, emptied = [], {}, [], []
-    reader = _Stream(decompressed(media_type, chunks))
-    try:
-        with tarfile.open(fileobj=io.BufferedReader(reader, 1 << 20), mode="r|") as archive:
-            for member in archive:
-                path = posixpath.normpath(member.name).lstrip("/")
-                folder, name = posixpath.split(path)
-                if name == _OPAQUE:
-                    emptied.append(f"{folder}/")
-                elif name.startswith(_WHITEOUT):
-                    removed.append(posixpath.join(folder, name.removeprefix(_WHITEOUT)))
-                elif _LIBRARY.search(path) and (member.isfile() or member.issym()):
-                    libraries.append(path)
-                elif _KEPT.fullmatch(path) and member.isfile() and member.size <= _LARGEST_TEXT:
-                    file = archive.extractfile(member)
-                    texts[path] = file.read().decode("utf-8", "replace") if file else ""
-    except tarfile.TarError as error:
-        raise InvalidImage(f"A layer of the base image is no tar: {error}.") from error
+    with open_tar(media_type, chunks) as archive:
+        for member in archive:
+            path = posixpath.normpath(member.name).lstrip("/")
+            folder, name = posixpath.split(path)
+            if name == _OPAQUE:
+                emptied.append(f"{folder}/")
+            elif name.startswith(_WHITEOUT):
+                removed.append(posixpath.join(folder, name.removeprefix(_WHITEOUT)))
+            elif _LIBRARY.search(path) and (member.isfile() or member.issym()):
+                libraries.append(path)
+            elif _KEPT.fullmatch(path) and member.isfile() and member.size <= _LARGEST_TEXT:
+                file = archive.extractfile(member)
+                texts[path] = file.read().decode("utf-8", "replace") if file else ""
     return LayerContents(tuple(libraries), texts, tuple(removed), tuple(emptied))
-
-
-class _Stream(io.RawIOBase):
-    """Chunks as a file that can only be read forwards."""
-
-    def __init__(self, chunks: Iterator[bytes]) -> None:
-        self._chunks = chunks
-        self._left = b""
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        while not self._left:
-            chunk = next(self._chunks, None)
-            if chunk is None:
-                return 0
-            self._left = chunk
-        count = min(len(buffer), len(self._left))
-        buffer[:count] = self._left[:count]
-        self._left = self._left[count:]
-        return count
 
 
 def _is_gone(path: str, gone: Sequence[str]) -> bool:

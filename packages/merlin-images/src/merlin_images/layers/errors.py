@@ -58,3 +58,10 @@ class UnsafeWheel(LayerError):
     code = "wheel_unsafe"
     kind = Kind.INVALID
     hint = "Pin another version of this package, or report the wheel to whoever published it."
+
+
+class ByteCompilationFailed(LayerError):
+    """The interpreter of the base image does not run on this machine, or died."""
+
+    code = "byte_compilation_failed"
+    hint = "Set images.byte_compile to false to build without byte code."

@@ -13,13 +13,14 @@ import csv
 import hashlib
 import io
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
+from merlin_images.layers.byte_compiler import Compile, byte_code_path
 from merlin_images.layers.tar import Entry
 from merlin_images.layers.zip_archive import Member, ZipArchive
 
@@ -33,19 +34,24 @@ _PLACEHOLDER = re.compile(rb"#!pythonw?(?=[ \t\r\n]|$)")
 
 @dataclass(frozen=True)
 class InstalledFile:
-    """An entry, and the digest its content is checked against (``sha256=...``)."""
+    """An entry, and the digest its content is checked against (``sha256=...``); none for byte
+    code."""
 
     entry: Entry
     digest: str
 
 
-def installed_files(path: Path, *, prefix: str, python: str) -> list[InstalledFile]:
+def installed_files(
+    path: Path, *, prefix: str, python: str, compile_module: Compile | None = None
+) -> list[InstalledFile]:
     """Return the files a wheel installs below ``prefix``, sorted, without parent directories.
 
-    ``python`` is ``major.minor``. The wheel must stay in place until the entries are written, as
-    their sources read it. Raises `UnsafeWheel`, for content only when it is read.
+    ``python`` is ``major.minor``; with ``compile_module`` modules get byte code beside them. The
+    wheel must stay in place until the entries are written, as their sources read it. Raises
+    `UnsafeWheel`, for content only when it is read.
     """
-    return _Installation(path, prefix=prefix, python=python).files()
+    installation = _Installation(path, prefix=prefix, python=python)
+    return installation.files(compile_module)
 
 
 class _Installation:
@@ -55,6 +61,7 @@ class _Installation:
             self._name = parse_wheel_filename(path.name)[0]
         except InvalidWheelFilename as error:
             raise self._archive.refused("is not named as wheels are") from error
+        self._python = python
         self._prefix = prefix.strip("/")
         self._site = f"{self._prefix}/lib/python{python}/site-packages"
         self._bin = f"{self._prefix}/bin"
@@ -68,7 +75,7 @@ class _Installation:
         self._data = self._dist_info.removesuffix(".dist-info") + ".data/"
         self._digests = self._read_record()
 
-    def files(self) -> list[InstalledFile]:
+    def files(self, compile_module: Compile | None) -> list[InstalledFile]:
         self._check_version()
         files = {file.entry.path: file for file in self._scripts()}
         generated = set(files)
@@ -82,8 +89,26 @@ class _Installation:
         for path in files:
             if path in self._reserved:
                 raise self._archive.refused("would replace a part of the environment", path)
+        if compile_module is not None:
+            files = {
+                file.entry.path: file for file in self._compiled(files, compile_module)
+            } | files
         record = self._record(files.values())
         return sorted([*files.values(), record], key=lambda file: file.entry.path.encode())
+
+    def _compiled(
+        self, files: Mapping[str, InstalledFile], compile_module: Compile
+    ) -> Iterator[InstalledFile]:
+        """Byte code of the modules; a module that does not compile has none, as anywhere else."""
+        for path, file in files.items():
+            target = byte_code_path(path, self._python)
+            if not target or target in files or file.entry.source is None:
+                continue
+            made = compile_module(f"/{path}", b"".join(file.entry.source()))
+            if made is not None:
+                size, source = made
+                # Installers record byte code without a hash: it may be made again at any time.
+                yield InstalledFile(Entry(target, 0o644, size, source=source), "")
 
     def _find_dist_info(self) -> str:
         tops = {name.partition("/")[0] for name in self._archive.members if "/" in name}
@@ -198,7 +223,7 @@ class _Installation:
             relative = name.removeprefix(f"{self._site}/")
             if relative == name:
                 relative = depth + name.removeprefix(f"{self._prefix}/")
-            rows.append((relative, file.digest, str(file.entry.size)))
+            rows.append((relative, file.digest, str(file.entry.size) if file.digest else ""))
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows(sorted(rows))
         return _written(path, text.getvalue().encode(), 0o644)

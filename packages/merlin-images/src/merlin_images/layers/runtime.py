@@ -10,13 +10,15 @@ import base64
 import hashlib
 import importlib.metadata
 import importlib.util
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from packaging.specifiers import SpecifierSet
 
 from merlin.errors import Kind
+from merlin_images.layers.byte_compiler import ByteCompiler, Compile, byte_code_path
 from merlin_images.layers.codecs import Codec
 from merlin_images.layers.errors import LayerError
 from merlin_images.layers.layer_store import Layer, LayerStore
@@ -26,7 +28,7 @@ from merlin_images.layers.venv import venv_entries
 VENV_PREFIX = "opt/venv"
 LOCK_FILE = "pylock.toml"
 
-_FORMAT = "runtime/1"
+_FORMAT = "runtime/2"
 _PACKAGES = {"merlin-runtime": "merlin_runtime", "merlin-serving": "merlin"}
 # Of merlin only what user classes refer to is used in images, so the SDK's needs stay out.
 _WITH_REQUIREMENTS = {"merlin-runtime"}
@@ -107,28 +109,45 @@ def runtime_layer(
     lock_key: str,
     lock_text: str,
     codec: Codec,
+    compiler: ByteCompiler | None = None,
 ) -> tuple[Layer, bool]:
     """Return the layer with the venv's skeleton, our packages and the lock the venv is made from.
 
-    ``base_python`` is the interpreter's path in the base image.
+    ``base_python`` is the interpreter's path in the base image. With ``compiler`` our packages get
+    byte code.
     """
     check_python(runtime, python)
     lock_digest = hashlib.sha256(lock_text.encode()).hexdigest()
-    key = f"{_FORMAT}/{codec.name}/{runtime.key}/{python}/{base_python}/{lock_key}/{lock_digest}"
+    version = compiler.version if compiler else ""
+    made_of = f"{runtime.key}/{python}/{base_python}/{lock_key}/{lock_digest}"
+    key = f"{_FORMAT}/{codec.name}/{version}/{made_of}"
 
-    def produce() -> Iterable[bytes]:
+    def produce() -> Iterator[bytes]:
         site = f"{VENV_PREFIX}/lib/python{python}/site-packages"
-        entries = [
-            *(entry for entry in venv_entries(VENV_PREFIX, python, base_python)),
-            *(_file(f"{site}/{path}", data) for path, data in runtime.files.items()),
-            _file(f"{VENV_PREFIX}/{LOCK_FILE}", lock_text.encode()),
-        ]
-        whole = {entry.path: entry for entry in (*directories(e.path for e in entries), *entries)}
-        return tar_stream([whole[path] for path in sorted(whole)], mtime=LAYER_TIME)
+        files = {f"{site}/{path}": data for path, data in runtime.files.items()}
+        with ExitStack() as stack:
+            entries = [
+                *(entry for entry in venv_entries(VENV_PREFIX, python, base_python)),
+                *(_file(path, data) for path, data in files.items()),
+                _file(f"{VENV_PREFIX}/{LOCK_FILE}", lock_text.encode()),
+            ]
+            if compiler is not None:
+                compile_module = stack.enter_context(compiler.compiling())
+                entries += _compiled(files, python, compile_module)
+            parents = directories(entry.path for entry in entries)
+            whole = {entry.path: entry for entry in (*parents, *entries)}
+            yield from tar_stream([whole[path] for path in sorted(whole)], mtime=LAYER_TIME)
 
     return layers.make(
         key, kind="runtime", title=f"merlin-runtime {runtime.version}", codec=codec, produce=produce
     )
+
+
+def _compiled(files: Mapping[str, bytes], python: str, compile_module: Compile) -> Iterator[Entry]:
+    for path, data in files.items():
+        target = byte_code_path(path, python)
+        if target and (made := compile_module(f"/{path}", data)):
+            yield Entry(target, 0o644, made[0], source=made[1])
 
 
 def _file(path: str, data: bytes) -> Entry:

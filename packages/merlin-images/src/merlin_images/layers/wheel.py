@@ -9,12 +9,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from merlin.progress import Progress, Step, step
 from merlin_images.environments.download import WheelCache
 from merlin_images.environments.model import Lock, LockedWheel
+from merlin_images.layers.byte_compiler import ByteCompiler, Compile, byte_code_path
 from merlin_images.layers.codecs import Codec
 from merlin_images.layers.installation import InstalledFile, installed_files
 from merlin_images.layers.layer_store import Layer, LayerStore
@@ -23,7 +25,7 @@ from merlin_images.layers.tar import LAYER_TIME, Entry, directories, tar_stream
 HEAVY = 8 * 2**20
 """From this many bytes on a wheel gets a layer of its own."""
 
-_WRITER = "wheels-2"
+_WRITER = "wheels-3"
 _DOWNLOADS = 8
 _MAKERS = 2
 
@@ -56,6 +58,7 @@ def wheel_layers(
     prefix: str,
     codec: Codec,
     threshold: int = HEAVY,
+    compiler: ByteCompiler | None = None,
     scan: Scan | None = None,
     progress: Progress,
 ) -> list[tuple[Layer, bool]]:
@@ -64,10 +67,12 @@ def wheel_layers(
     Heavy wheels come by name, the small ones above them. Only wheels of layers that are not in
     ``store`` are downloaded, several at once, while layers whose wheels are there are being made.
     Where two wheels of a layer own a path, the later by name wins and the progress says so.
-    ``scan`` is shown each wheel of a layer before the layer is made.
+    With ``compiler`` modules get byte code; ``scan`` is shown each wheel of a layer before the
+    layer is made.
     Raises `UnsafeWheel` and what ``wheels`` and ``store`` raise; finished layers stay then.
     """
-    groups = _groups(lock, prefix=prefix, codec=codec, threshold=threshold)
+    version = compiler.version if compiler else ""
+    groups = _groups(lock, [_WRITER, codec.name, prefix, version], threshold=threshold)
     done = {group.key: (layer, False) for group in groups if (layer := store.get(group.key))}
     missing = [group for group in groups if group.key not in done]
     if missing:
@@ -77,6 +82,7 @@ def wheel_layers(
             prefix=prefix,
             python=lock.target.python,
             codec=codec,
+            compiler=compiler,
             scan=scan,
             progress=progress,
         )
@@ -84,10 +90,12 @@ def wheel_layers(
     return [done[group.key] for group in groups]
 
 
-def _groups(lock: Lock, *, prefix: str, codec: Codec, threshold: int) -> list[_Group]:
+def _groups(lock: Lock, ways: Sequence[str], *, threshold: int) -> list[_Group]:
+    """Share the wheels of a lock out; ``ways`` say how layers are made and are part of all keys."""
+
     def key(*wheels: LockedWheel) -> str:
         digests = sorted(wheel.sha256 for wheel in wheels)
-        return json.dumps([_WRITER, codec.name, prefix, lock.target.python, digests])
+        return json.dumps([*ways, lock.target.python, digests])
 
     heavy = [wheel for wheel in lock.wheels if wheel.size >= threshold]
     small = tuple(wheel for wheel in lock.wheels if wheel.size < threshold)
@@ -110,6 +118,7 @@ class _Maker:
         prefix: str,
         python: str,
         codec: Codec,
+        compiler: ByteCompiler | None,
         scan: Scan | None,
         progress: Progress,
     ) -> None:
@@ -118,6 +127,7 @@ class _Maker:
         self._prefix = prefix
         self._python = python
         self._codec = codec
+        self._compiler = compiler
         self._scan = scan
         self._progress = progress
 
@@ -159,21 +169,29 @@ class _Maker:
             )
 
     def _tar(self, paths: Sequence[Path], running: Step) -> Iterator[bytes]:
-        entries, shared = self._merged(paths)
-        if shared:
-            running.detail = f"{len(shared)} paths are in two packages: {', '.join(shared[:3])}"
-        parents = directories(entries)
-        ordered = sorted([*parents, *entries.values()], key=lambda entry: entry.path.encode())
-        yield from tar_stream(ordered, mtime=LAYER_TIME)
+        with ExitStack() as stack:
+            compiling = stack.enter_context(self._compiler.compiling()) if self._compiler else None
+            entries, shared = self._merged(paths, compiling)
+            if shared:
+                running.detail = f"{len(shared)} paths are in two packages: {', '.join(shared[:3])}"
+            parents = directories(entries)
+            ordered = sorted([*parents, *entries.values()], key=lambda entry: entry.path.encode())
+            yield from tar_stream(ordered, mtime=LAYER_TIME)
 
-    def _merged(self, paths: Sequence[Path]) -> tuple[dict[str, Entry], list[str]]:
+    def _merged(
+        self, paths: Sequence[Path], compile_module: Compile | None
+    ) -> tuple[dict[str, Entry], list[str]]:
         """The entries of all wheels by path, and the paths whose owners disagree."""
         files: dict[str, InstalledFile] = {}
         shared: list[str] = []
         for path in paths:
-            for file in installed_files(path, prefix=self._prefix, python=self._python):
+            for file in installed_files(
+                path, prefix=self._prefix, python=self._python, compile_module=compile_module
+            ):
                 before = files.get(file.entry.path)
                 if before is not None and before.digest != file.digest:
                     shared.append(file.entry.path)
+                    # Byte code is not checked against its source when it is loaded.
+                    files.pop(byte_code_path(file.entry.path, self._python), None)
                 files[file.entry.path] = file
         return {path: file.entry for path, file in files.items()}, shared

@@ -21,6 +21,7 @@ from merlin_images.environments.errors import IndexUnreachable
 from merlin_images.environments.lock import Resolver
 from merlin_images.environments.model import EnvironmentSpec, Lock, LockedWheel, Target
 from merlin_images.environments.runtime_requirements import runtime_requirements
+from merlin_images.layers.byte_compiler import ByteCompiler, Interpreter
 from merlin_images.layers.codecs import codec
 from merlin_images.layers.errors import UnsafeWheel
 from merlin_images.layers.layer_store import Layer, LayerStore
@@ -68,6 +69,7 @@ def layers_of(
     *,
     threshold: int = 8 * 2**20,
     compression: Literal["zstd", "none"] = "zstd",
+    compiler: ByteCompiler | None = None,
     progress: Silent | None = None,
 ) -> list[tuple[Layer, bool]]:
     wheels = WheelCache(cache, pause=lambda _seconds: None)
@@ -78,6 +80,7 @@ def layers_of(
         prefix="/opt/venv",
         codec=codec(compression),
         threshold=threshold,
+        compiler=compiler,
         progress=progress or Silent(),
     )
 
@@ -144,6 +147,38 @@ def test_a_path_of_two_wheels_is_the_laters_by_name(tmp_path: Path, make_wheel: 
     assert progress.steps["Make layer 2 small packages"] == (
         f"1 paths are in two packages: {SITE}/tests/a.py"
     )
+
+
+def test_modules_get_byte_code_that_python_takes(tmp_path: Path, make_wheel: MakeWheel) -> None:
+    first = make_wheel({"one/m.py": b"NAME = 1\n", "one/tests/t.py": b"", "one/py2.py": b"print 2"})
+    # Where two packages own a module, byte code of the other one must not be found.
+    second = make_wheel({"one/m.py": b"print 'Python 2'\n"}, name="other")
+    store, cache = LayerStore(tmp_path / "store"), tmp_path / "cache"
+    lock = locked(cache, first)
+    compiler = ByteCompiler("this Python", lambda: Interpreter((sys.executable,)))
+    [(layer, _)] = layers_of(lock, cache, store, compiler=compiler)
+    extract(store, [layer], tmp_path)
+    site = tmp_path / SITE
+    code = sorted(path.name for path in site.rglob("*.pyc"))
+    assert code == [f"m.cpython-{PYTHON.replace('.', '')}.pyc"]
+    record = (site / "demo-1.0.dist-info/RECORD").read_text()
+    assert f"one/__pycache__/{code[0]},,\n" in record
+    (site / "one/m.py").write_text("NAME = 2\n")
+    shown = subprocess.run(
+        [sys.executable, "-c", "import one.m; print(one.m.NAME)"],
+        env={"PYTHONPATH": str(site)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert shown.stdout == "1\n", "it is loaded instead of its source"
+
+    plain = layers_of(lock, cache, store)[0][0]
+    assert plain.descriptor.digest != layer.descriptor.digest
+    both = Lock("both", TARGET, "", (*lock.wheels, *locked(cache, second).wheels))
+    [(shared, _)] = layers_of(both, cache, store, compiler=compiler)
+    extract(store, [shared], tmp_path / "both")
+    assert not [*(tmp_path / "both").rglob("*.pyc")]
 
 
 def test_a_hostile_wheel_leaves_no_layer(tmp_path: Path, make_wheel: MakeWheel) -> None:
