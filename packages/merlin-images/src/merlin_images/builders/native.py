@@ -151,6 +151,7 @@ class NativeBuilder:
             progress=progress,
         )
         with _Threads() as threads:
+            pushes = _Pushes(threads, pusher)
             choosing = threads.submit(
                 self._bases.choose,
                 request.base or self._default_base,
@@ -158,15 +159,13 @@ class NativeBuilder:
                 platform=self._target,
                 progress=progress,
             )
-            installing = threads.submit(self._dependencies, spec, choosing, progress)
+            installing = threads.submit(self._dependencies, spec, choosing, pushes, progress)
             copying = threads.submit(
                 model_layers, model, self._layers, codec=self._codec, progress=progress
             )
-            pushes = _Pushes(threads, pusher)
             base = choosing.result()
             pushes.start(_base_blob(layer, base, request.target) for layer in base.layers)
             lock, dependencies = installing.result()
-            pushes.start(self._blob(layer) for layer, _ in dependencies)
             system = self._system_layers(base, lock, model, progress)
             runtime = self._runtime_layer(base, lock)
             layers = [*system, *dependencies, runtime, *copying.result()]
@@ -194,7 +193,7 @@ class NativeBuilder:
         )
 
     def _dependencies(
-        self, spec: EnvironmentSpec, choosing: Future[Base], progress: Progress
+        self, spec: EnvironmentSpec, choosing: Future[Base], pushes: _Pushes, progress: Progress
     ) -> tuple[Lock, list[tuple[Layer, bool]]]:
         lock = self._resolver.lock(
             spec,
@@ -213,6 +212,7 @@ class NativeBuilder:
             codec=self._codec,
             compiler=choosing.result().compiler if self._byte_compile else None,
             scan=self._scan,
+            finished=lambda layer: pushes.start([self._blob(layer)]),
             progress=progress,
         )
         return lock, layers
@@ -298,20 +298,22 @@ class _Threads(ThreadPoolExecutor):
 
 
 class _Pushes:
-    """Blobs on their way, each once."""
+    """Blobs on their way, each once; several threads may start them."""
 
     def __init__(self, threads: _Threads, pusher: Pusher) -> None:
         self._threads = threads
         self._pusher = pusher
         self._outcomes: dict[str, Future[BlobWrite]] = {}
+        self._lock = threading.Lock()
         self.blobs: dict[str, Blob] = {}
 
     def start(self, blobs: Iterable[Blob]) -> None:
         for blob in blobs:
             digest = blob.descriptor.digest
-            if digest not in self.blobs:
-                self.blobs[digest] = blob
-                self._outcomes[digest] = self._threads.submit(self._pusher.blob, blob)
+            with self._lock:
+                if digest not in self.blobs:
+                    self.blobs[digest] = blob
+                    self._outcomes[digest] = self._threads.submit(self._pusher.blob, blob)
 
     def wait(self) -> dict[str, BlobWrite]:
         return {digest: outcome.result() for digest, outcome in self._outcomes.items()}

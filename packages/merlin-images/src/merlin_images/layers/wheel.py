@@ -60,6 +60,7 @@ def wheel_layers(
     threshold: int = HEAVY,
     compiler: ByteCompiler | None = None,
     scan: Scan | None = None,
+    finished: Callable[[Layer], object] = lambda _layer: None,
     progress: Progress,
 ) -> list[tuple[Layer, bool]]:
     """Return the layers of a lock from bottom to top, each with whether it was made now.
@@ -68,12 +69,14 @@ def wheel_layers(
     ``store`` are downloaded, several at once, while layers whose wheels are there are being made.
     Where two wheels of a layer own a path, the later by name wins and the progress says so.
     With ``compiler`` modules get byte code; ``scan`` is shown each wheel of a layer before the
-    layer is made.
+    layer is made, ``finished`` each layer as soon as it is there, in any order.
     Raises `UnsafeWheel` and what ``wheels`` and ``store`` raise; finished layers stay then.
     """
     version = compiler.version if compiler else ""
     groups = _groups(lock, [_WRITER, codec.name, prefix, version], threshold=threshold)
     done = {group.key: (layer, False) for group in groups if (layer := store.get(group.key))}
+    for layer, _ in done.values():
+        finished(layer)
     missing = [group for group in groups if group.key not in done]
     if missing:
         maker = _Maker(
@@ -84,6 +87,7 @@ def wheel_layers(
             codec=codec,
             compiler=compiler,
             scan=scan,
+            finished=finished,
             progress=progress,
         )
         done.update(maker.all(missing))
@@ -120,6 +124,7 @@ class _Maker:
         codec: Codec,
         compiler: ByteCompiler | None,
         scan: Scan | None,
+        finished: Callable[[Layer], object],
         progress: Progress,
     ) -> None:
         self._wheels = wheels
@@ -129,6 +134,7 @@ class _Maker:
         self._codec = codec
         self._compiler = compiler
         self._scan = scan
+        self._finished = finished
         self._progress = progress
 
     def all(self, groups: Sequence[_Group]) -> dict[str, tuple[Layer, bool]]:
@@ -160,13 +166,15 @@ class _Maker:
             for wheel, path in zip(group.wheels, paths, strict=True):
                 self._scan(wheel, path)
         with step(self._progress, f"Make layer {group.title}") as running:
-            return self._store.make(
+            layer, made = self._store.make(
                 group.key,
                 kind="dependency",
                 title=group.title,
                 codec=self._codec,
                 produce=lambda: self._tar(paths, running),
             )
+        self._finished(layer)
+        return layer, made
 
     def _tar(self, paths: Sequence[Path], running: Step) -> Iterator[bytes]:
         with ExitStack() as stack:
