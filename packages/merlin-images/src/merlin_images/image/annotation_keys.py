@@ -30,3 +30,8 @@ VENV_PYTHON = OURS + "venv.python"
 MODEL_NAME = OURS + "model.name"
 MODEL_TYPE = OURS + "model.type"
 RUNTIME_VERSION = OURS + "runtime"
+
+PREDICATE = "in-toto.io/predicate-type"
+BUNDLE_CONTENT = "dev.sigstore.bundle.content"
+BUNDLE_PREDICATE = "dev.sigstore.bundle.predicateType"
+SIGNER = OURS + "signer"

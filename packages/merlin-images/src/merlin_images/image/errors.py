@@ -83,6 +83,12 @@ class InvalidImage(ImageError):
     code = "image_invalid"
 
 
+class ReferrersUnsupported(ImageError):
+    """The place an image lies in cannot list what refers to it."""
+
+    code = "referrers_unsupported"
+
+
 class InvalidModel(ImageError):
     """The model folder cannot become a layer."""
 

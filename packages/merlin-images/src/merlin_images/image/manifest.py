@@ -36,12 +36,14 @@ class Manifest:
     """An image manifest in OCI's terms, whichever family it was read from.
 
     Docker's layers are byte for byte OCI's, only the media types differ; Docker has none for zstd,
-    so what is appended to must be OCI.
+    so what is appended to must be OCI. ``subject`` is the manifest that this one is about.
     """
 
     config: Descriptor
     layers: tuple[Descriptor, ...]
     annotations: Mapping[str, str] = field(default_factory=dict)
+    artifact_type: str = ""
+    subject: Descriptor | None = None
 
     def to_bytes(self) -> bytes:
         """Return the JSON to push: sorted keys, no white space."""
@@ -53,6 +55,10 @@ class Manifest:
         }
         if self.annotations:
             body["annotations"] = dict(self.annotations)
+        if self.artifact_type:
+            body["artifactType"] = self.artifact_type
+        if self.subject:
+            body["subject"] = self.subject.to_dict()
         return canonical_json(body)
 
 

@@ -1,26 +1,21 @@
-"""``merlin image``: build, inspect and validate images, with no server at all."""
+"""``merlin image build``, ``inspect`` and ``validate``."""
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal
-
-from cyclopts import App, Group, Parameter
+from typing import Any, Literal
 
 from merlin.artifacts.local import LocalStore
 from merlin.output.human import human_duration, human_size, table
-from merlin.output.streams import open_progress
-from merlin.progress import Progress
 from merlin_images.builders.native import NativeBuilder
 from merlin_images.builders.port import BuildRequest, BuiltImage, ModelSource
+from merlin_images.cli.common import DEFAULTS, Common, app, default_cache, naming, shown
 from merlin_images.image.errors import InvalidImage
 from merlin_images.image.held_lock import read_held_lock
 from merlin_images.image.inspect import describe_image
@@ -28,48 +23,7 @@ from merlin_images.image.locations import LAYOUT, locate, locate_target
 from merlin_images.image.stored import read_image
 from merlin_images.image.validate import check_image
 from merlin_images.layers.model import NoModel
-from merlin_images.registry.errors import ImageNotFound
-from merlin_images.registry.open import open_registry
-from merlin_images.registry.port import ImageRegistry
 from merlin_images.registry.reference import Reference
-
-app = App(
-    name="image", help="Build, inspect and validate images of models.", help_format="plaintext"
-)
-
-_COMMON = Group("Common options", sort_key=10)
-
-
-@Parameter(name="*", group=_COMMON)
-@dataclass(frozen=True, kw_only=True)
-class Common:
-    """Options of every command."""
-
-    insecure: Annotated[bool, Parameter(negative=())] = False
-    "Speak plain HTTP to the registry; this machine's own registries are spoken to so anyway."
-
-    output: Literal["text", "json"] = "text"
-    "json: one JSON document on stdout; progress and errors are JSON lines on stderr."
-
-    verbose: Annotated[bool, Parameter(negative=())] = False
-    "Show the Python traceback of an error."
-
-    def progress(self) -> AbstractContextManager[Progress]:
-        """Report on stderr."""
-        return open_progress(sys.stderr, as_json=self.output == "json")
-
-    def tell(self, text: str, document: Any) -> None:
-        """Write the result to stdout, in the form that was asked for."""
-        if self.output == "json":
-            text = json.dumps(document, indent=2, ensure_ascii=False)
-        sys.stdout.write(f"{text}\n")
-
-    def open(self, reference: Reference) -> ImageRegistry:
-        """Open the registry of a reference, with the credentials this user is signed in with."""
-        return open_registry(reference, insecure=self.insecure)
-
-
-_DEFAULTS = Common()
 
 
 @app.command
@@ -89,7 +43,7 @@ def build(
     byte_compile: bool = True,
     created: datetime | None = None,
     cache: Path | None = None,
-    common: Common = _DEFAULTS,
+    common: Common = DEFAULTS,
 ) -> None:
     """Build the image of a model folder and push it.
 
@@ -141,7 +95,7 @@ def build(
     registry, target = locate_target(to, common.open)
     builder = NativeBuilder(
         lambda reference: registry if reference.host == target.host else common.open(reference),
-        cache or _default_cache(),
+        cache or default_cache(),
         default_base=base,
         platform=platform,
         index_url=index_url,
@@ -159,11 +113,11 @@ def build(
     )
     with common.progress() as progress:
         built = replace(builder.build(request, progress), seconds=time.monotonic() - began)
-    common.tell(_told(built), {**built.to_dict(), "image": _shown(to, built.reference)})
+    common.tell(_told(built), {**built.to_dict(), "image": shown(to, built.reference)})
 
 
 @app.command
-def inspect(image: str, /, *, lock: bool = False, common: Common = _DEFAULTS) -> None:
+def inspect(image: str, /, *, lock: bool = False, common: Common = DEFAULTS) -> None:
     """Show what an image holds: layers, base, lock, model.
 
     Examples:
@@ -180,9 +134,9 @@ def inspect(image: str, /, *, lock: bool = False, common: Common = _DEFAULTS) ->
         Show the pylock.toml that the image was made from.
     """
     registry, reference = locate(image, common.open)
-    with _naming(image):
+    with naming(image):
         stored = read_image(registry, reference)
-    document = {**describe_image(stored), "image": _shown(image, reference)}
+    document = {**describe_image(stored), "image": shown(image, reference)}
     if lock:
         text = read_held_lock(registry, stored)
         common.tell(text.rstrip("\n"), {**document, "lock": {**document["lock"], "text": text}})
@@ -191,7 +145,7 @@ def inspect(image: str, /, *, lock: bool = False, common: Common = _DEFAULTS) ->
 
 
 @app.command
-def validate(image: str, /, *, common: Common = _DEFAULTS) -> None:
+def validate(image: str, /, *, common: Common = DEFAULTS) -> None:
     """Check an image: every digest, size and diff_id is computed anew.
 
     Examples:
@@ -205,25 +159,14 @@ def validate(image: str, /, *, common: Common = _DEFAULTS) -> None:
         HOST/NAME[:TAG][@DIGEST], or layout:DIR[:TAG].
     """
     registry, reference = locate(image, common.open)
-    with common.progress() as progress, _naming(image):
+    with common.progress() as progress, naming(image):
         found = check_image(registry, reference, progress)
-    document = {**found.to_dict(), "image": _shown(image, reference)}
+    document = {**found.to_dict(), "image": shown(image, reference)}
     if found.problems:
         common.tell("\n".join(found.problems), document)
         raise InvalidImage(f"{image} is not valid: {len(found.problems)} problems.")
     size = human_size(found.size)
     common.tell(f"Valid: {found.layers} layers, {size}.\n{found.digest}", document)
-
-
-@contextmanager
-def _naming(image: str) -> Iterator[None]:
-    """Say that an image is absent in the words it was asked for."""
-    try:
-        yield
-    except ImageNotFound as error:
-        raise ImageNotFound(
-            f"There is no image {image}.", hint="Check its name and tag."
-        ) from error
 
 
 def _told(built: BuiltImage) -> str:
@@ -284,15 +227,3 @@ def _default_name(to: str, target: Reference) -> str:
     if to.startswith(LAYOUT):
         return "model"
     return target.repository.rpartition("/")[2]
-
-
-def _default_cache() -> Path:
-    folder = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(folder) / "merlin"
-
-
-def _shown(asked: str, reference: Reference) -> str:
-    """A folder's reference means nothing to people; they get back what they wrote."""
-    if not asked.startswith(LAYOUT):
-        return str(reference)
-    return f"{asked.partition('@')[0]}@{reference.digest}" if reference.digest else asked
