@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from merlin_images.builders.port import BuildRequest
@@ -39,27 +39,31 @@ def assemble(
 
     Raises `BaseUnsuitable` when no container runtime would take so many layers.
     """
-    if len(base.layers) + len(layers) > MOST_LAYERS:
-        raise BaseUnsuitable(
-            f"On {base.name} the image would have {len(base.layers) + len(layers)} layers; "
-            f"container runtimes take {MOST_LAYERS}.",
-            hint="Choose a base image of fewer layers.",
-        )
+    check_layer_count(base, len(layers))
     config = extend_config(
         base.config,
         [AddedLayer(layer.diff_id, layer.title) for layer in layers],
-        _run(request, base, lock, runtime),
+        run_of(
+            base,
+            model_name=request.model_name,
+            version=request.version,
+            labels={
+                **request.labels,
+                annotation_keys.MODEL_NAME: request.model_name,
+                annotation_keys.MODEL_TYPE: request.model_type,
+                annotation_keys.VERSION: request.version,
+                annotation_keys.LOCK_KEY: lock.key,
+                annotation_keys.RUNTIME_VERSION: runtime.version,
+            },
+        ),
         created=request.created,
     )
     descriptor = Descriptor(OCI_CONFIG, digest_of(config), len(config))
     manifest = Manifest(
         config=descriptor,
         layers=(
-            *(
-                _described(layer.descriptor, kind="base", title=layer.title)
-                for layer in base.layers
-            ),
-            *(_described(layer.descriptor, kind=layer.kind, title=layer.title) for layer in layers),
+            *(described(layer.descriptor, kind="base", title=layer.title) for layer in base.layers),
+            *(described(layer.descriptor, kind=layer.kind, title=layer.title) for layer in layers),
         ),
         annotations={
             annotation_keys.CREATED: timestamp(request.created),
@@ -78,7 +82,18 @@ def assemble(
     return Assembled(config, descriptor, manifest)
 
 
-def _run(request: BuildRequest, base: Base, lock: Lock, runtime: Runtime) -> Run:
+def check_layer_count(base: Base, added: int) -> None:
+    """Raise `BaseUnsuitable` when no container runtime would take so many layers."""
+    if len(base.layers) + added > MOST_LAYERS:
+        raise BaseUnsuitable(
+            f"On {base.name} the image would have {len(base.layers) + added} layers; "
+            f"container runtimes take {MOST_LAYERS}.",
+            hint="Choose a base image of fewer layers.",
+        )
+
+
+def run_of(base: Base, *, model_name: str, version: str, labels: Mapping[str, str]) -> Run:
+    """Return how a container of a model's image on ``base`` starts."""
     variables = environment(base.config)
     return Run(
         entrypoint=[
@@ -91,24 +106,18 @@ def _run(request: BuildRequest, base: Base, lock: Lock, runtime: Runtime) -> Run
             "LANG": variables.get("LANG", "C.UTF-8"),
             # The one folder that is writable for any user in any base.
             "HOME": "/tmp",  # noqa: S108
-            "CARAML_MODEL_NAME": request.model_name,
-            "CARAML_MODEL_VERSION": request.version,
-            "CARAML_MODEL_FULL_NAME": f"{request.model_name}-{request.version}",
+            "CARAML_MODEL_NAME": model_name,
+            "CARAML_MODEL_VERSION": version,
+            "CARAML_MODEL_FULL_NAME": f"{model_name}-{version}",
         },
         user=f"{NONROOT}:{NONROOT}",
         working_directory=f"/{MODEL_PREFIX}",
         port=PORT,
-        labels={
-            **request.labels,
-            annotation_keys.MODEL_NAME: request.model_name,
-            annotation_keys.MODEL_TYPE: request.model_type,
-            annotation_keys.VERSION: request.version,
-            annotation_keys.LOCK_KEY: lock.key,
-            annotation_keys.RUNTIME_VERSION: runtime.version,
-        },
+        labels=labels,
     )
 
 
-def _described(descriptor: Descriptor, *, kind: str, title: str) -> Descriptor:
+def described(descriptor: Descriptor, *, kind: str, title: str) -> Descriptor:
+    """Say on a layer's descriptor what it is; what is said there already stays."""
     added = {annotation_keys.LAYER_KIND: kind, annotation_keys.LAYER_TITLE: title}
     return replace(descriptor, annotations={**descriptor.annotations, **added})

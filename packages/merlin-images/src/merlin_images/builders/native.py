@@ -22,7 +22,7 @@ from merlin.artifacts.store import ArtifactStore
 from merlin.progress import Progress
 from merlin_images.builders.assembly import assemble
 from merlin_images.builders.port import BuildRequest, BuiltImage, LayerReport
-from merlin_images.builders.push import Blob, Pusher
+from merlin_images.builders.push import Blob, Pusher, base_blob
 from merlin_images.builders.single_flight import SingleFlight
 from merlin_images.builders.system_libraries import SystemLibraries
 from merlin_images.environments.download import WheelCache
@@ -32,7 +32,7 @@ from merlin_images.environments.model import EnvironmentSpec, Lock, LockedWheel,
 from merlin_images.environments.runtime_requirements import runtime_requirements
 from merlin_images.environments.system_packages import read_system_packages
 from merlin_images.image import annotation_keys
-from merlin_images.image.base import Base, BaseLayer
+from merlin_images.image.base import Base
 from merlin_images.image.base_images import BaseImages
 from merlin_images.image.config import timestamp
 from merlin_images.image.held_lock import read_held_lock
@@ -164,7 +164,7 @@ class NativeBuilder:
                 model_layers, model, self._layers, codec=self._codec, progress=progress
             )
             base = choosing.result()
-            pushes.start(_base_blob(layer, base, request.target) for layer in base.layers)
+            pushes.start(base_blob(layer, base, request.target) for layer in base.layers)
             lock, dependencies = installing.result()
             system = self._system_layers(base, lock, model, progress)
             runtime = self._runtime_layer(base, lock)
@@ -317,11 +317,6 @@ class _Pushes:
 
     def wait(self) -> dict[str, BlobWrite]:
         return {digest: outcome.result() for digest, outcome in self._outcomes.items()}
-
-
-def _base_blob(layer: BaseLayer, base: Base, target: Reference) -> Blob:
-    home = base.repository if base.host == target.host else ""
-    return Blob(layer.descriptor, f"base layer {layer.title}", layer.open, home)
 
 
 def _report(

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from merlin.progress import Progress, Step, step
 from merlin_images.builders.single_flight import SingleFlight
+from merlin_images.image.base import Base, BaseLayer
 from merlin_images.layers.layer_store import LayerStore
 from merlin_images.registry.errors import BlobsMissing
 from merlin_images.registry.port import (
@@ -96,6 +97,12 @@ class Pusher:
         named = [blob.home, *known] if blob.home else known
         ours = self._repository.repository
         return list(dict.fromkeys(name for name in named if name != ours))[:_MOST_SOURCES]
+
+
+def base_blob(layer: BaseLayer, base: Base, target: Reference) -> Blob:
+    """Return a layer of a base as a blob for ``target``, which may have it from the base."""
+    home = base.repository if base.host == target.host else ""
+    return Blob(layer.descriptor, f"base layer {layer.title}", layer.open, home)
 
 
 def _counted(chunks: Iterable[bytes], running: Step) -> Iterator[bytes]:

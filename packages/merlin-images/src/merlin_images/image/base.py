@@ -86,7 +86,7 @@ def read_base(
         layers=_layers(registry, reference, image, name),
         config=image.config,
         python=_python(image.config),
-        python_path=_python_path(image.config),
+        python_path=python_path(image.config),
         glibc=labels(image.config).get(annotation_keys.GLIBC_VERSION, ""),
         host=reference.host,
         repository=reference.repository,
@@ -149,7 +149,8 @@ def _python(config: Mapping[str, Any]) -> str:
     return match[0] if match else ""
 
 
-def _python_path(config: Mapping[str, Any]) -> str:
+def python_path(config: Mapping[str, Any]) -> str:
+    """Return where the interpreter of a base, or of an image on it, is."""
     stated = labels(config).get(annotation_keys.PYTHON_PATH)
     return stated or f"/usr/local/bin/python{_python(config)}"
 
