@@ -257,6 +257,7 @@ def _described(document: Mapping[str, Any]) -> str:
         ("base", f"{base['name']} {base['digest'][:19]}".strip()),
         ("python", document["python"]),
         ("runtime", document["runtime"]),
+        ("environment", document["dependency_hash"][:12]),
         ("lock", f"{lock['key'][:12]} for {lock['platform']}" if lock["key"] else ""),
         ("platform", document["platform"]),
         ("user", document["user"]),

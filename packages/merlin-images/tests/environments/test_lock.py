@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import tomllib
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -10,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from merlin.artifacts.local import LocalStore
 from merlin.errors import MerlinError
 from merlin.progress import Silent
 from merlin_images.environments.errors import (
@@ -22,7 +20,7 @@ from merlin_images.environments.errors import (
     RequirementNotFound,
     RequirementsConflict,
 )
-from merlin_images.environments.lock import STORED_LOCK, Resolver
+from merlin_images.environments.lock import Resolver
 from merlin_images.environments.model import EnvironmentSpec, Lock, Target
 from merlin_images.environments.runtime_requirements import runtime_requirements
 
@@ -105,37 +103,6 @@ def test_the_key_is_made_of_every_input(tmp_path: Path) -> None:
         ),
     ]
     assert len({same.key, *(other.key for other in others)}) == 7
-
-
-def lock_in_process(root: Path, number: int, results: multiprocessing.SimpleQueue[str]) -> None:
-    resolver = Resolver(root / f"cache{number}", store=LocalStore(root / "store"))
-    results.put(lock(resolver, "six").text)
-
-
-def test_builders_share_the_first_ones_lock(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("fork")
-    results: multiprocessing.SimpleQueue[str] = context.SimpleQueue()
-    builders = [
-        context.Process(target=lock_in_process, args=(tmp_path, number, results))
-        for number in range(2)
-    ]
-    for builder in builders:
-        builder.start()
-    texts = {results.get() for _ in builders}
-    for builder in builders:
-        builder.join(30)
-    (stored,) = LocalStore(tmp_path / "store").list("merlin/model_dependencies")
-    assert stored.key.endswith("/pylock.toml")
-    assert len(texts) == 1
-
-
-def test_a_stored_lock_is_believed_before_the_index(tmp_path: Path) -> None:
-    store = LocalStore(tmp_path / "store")
-    first = lock(Resolver(tmp_path / "a", store=store), "six")
-    key = STORED_LOCK.format(key=first.key)
-    marked = first.text + "# stored by another builder\n"
-    store.write(key, [marked.encode()])
-    assert lock(Resolver(tmp_path / "b", store=store), "six").text == marked
 
 
 @pytest.mark.parametrize(

@@ -183,6 +183,7 @@ class NativeBuilder:
             BuiltImage(
                 reference=replace(request.target, tag=tag, digest=digest_of(body)),
                 layers=_report(base, layers, actions),
+                dependency_hash=lock.environment,
                 lock_key=lock.key,
                 lock_text=lock.text,
                 python=spec.python,
@@ -354,6 +355,7 @@ def _read_report(registry: ImageRegistry, found: Reference) -> BuiltImage:
             )
             for layer in image.manifest.layers
         ),
+        dependency_hash=told.get(annotation_keys.DEPENDENCY_HASH, ""),
         lock_key=told.get(annotation_keys.LOCK_KEY, ""),
         lock_text=read_held_lock(registry, image),
         python=told.get(annotation_keys.VENV_PYTHON, ""),

@@ -2,7 +2,8 @@
 
 A lock is kept for ever under a key of everything it depends on, on this machine and, where a blob
 store is given, for all builders. Resolving depends on the day; so whoever comes second takes the
-first one's lock, and equal inputs give equal images.
+first one's lock, and equal inputs give equal images. The store has the last word: a lock that only
+this machine knows is put there, and gives way to one that is there already.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -20,9 +21,9 @@ from urllib.parse import urlsplit
 
 from uv import find_uv_bin
 
-from merlin.artifacts.errors import ArtifactExists, ArtifactNotFound
 from merlin.artifacts.store import ArtifactStore
 from merlin.progress import Progress, step
+from merlin_images.environments.dependency_hash import dependency_hash
 from merlin_images.environments.download import content_length
 from merlin_images.environments.errors import (
     EnvironmentInvalid,
@@ -33,11 +34,9 @@ from merlin_images.environments.errors import (
 from merlin_images.environments.model import EnvironmentSpec, Lock, LockedWheel, Target
 from merlin_images.environments.pylock import read_pylock, with_sizes
 from merlin_images.environments.requirement_lines import hashes_of, name_of, without_credentials
+from merlin_images.environments.shared_locks import LockName, SharedLocks, seal, unseal
 from merlin_images.environments.uv_errors import explain
 from merlin_images.file_lock import exclusive
-
-STORED_LOCK = "merlin/model_dependencies/{key}/pylock.toml"
-"""Where locks lie in a blob store."""
 
 _DEADLINE = 300.0
 
@@ -66,7 +65,8 @@ class Resolver:
         self._cache = cache_dir / "locks"
         self._uv = str(uv or find_uv_bin())
         self._index_url = index_url
-        self._store = store
+        self._shared = SharedLocks(store) if store is not None else None
+        self._settled: set[str] = set()
 
     def lock(
         self,
@@ -83,24 +83,61 @@ class Resolver:
         `merlin_images.environments.uv_errors` tells apart, `RequirementHashMismatch`, and what the
         blob store raises.
         """
-        key = self._key(spec, target, runtime_requirements, exclude_newer)
-        path = self._cache / key / "pylock.toml"
+        name = LockName(
+            environment=dependency_hash(spec),
+            target=target,
+            key=self._key(spec, target, runtime_requirements, exclude_newer),
+        )
+
+        def resolve() -> str:
+            text = self._resolve(spec, target, runtime_requirements, exclude_newer)
+            _check_hashes(spec, read_pylock(text, target))
+            return text
+
         with step(progress, f"Lock dependencies for Python {target.python}") as running:
-            text, origin = _read(path), "known"
-            if text is None:
-                with exclusive(self._cache / f"{key}.lock"):
-                    text = _read(path)
-                    if text is None:
-                        text, origin = self._shared(key), "shared"
-                    if text is None:
-                        text = self._resolve(spec, target, runtime_requirements, exclude_newer)
-                        text, origin = self._share(key, text), "resolved"
-                    _write(path, text)
+            text, origin = self._known(name), "known"
+            if text is None or name.key not in self._settled:
+                with exclusive(self._cache / f"{name.key}.lock"):
+                    text, origin = self._settle(name, spec, resolve)
             wheels = read_pylock(text, target)
-            _check_hashes(spec, wheels)
             megabytes = sum(wheel.size for wheel in wheels) / 1e6
             running.detail = f"{len(wheels)} wheels, {megabytes:.1f} MB, {origin}"
-        return Lock(key=key, target=target, text=text, wheels=wheels)
+        return Lock(name.key, target, text, wheels, name.environment)
+
+    def _known(self, name: LockName) -> str | None:
+        """The lock this machine has, unless it is damaged: then it is as good as none."""
+        try:
+            return unseal(name.key, self._path(name).read_bytes())
+        except FileNotFoundError:
+            return None
+
+    def _settle(
+        self, name: LockName, spec: EnvironmentSpec, resolve: Callable[[], str]
+    ) -> tuple[str, str]:
+        """Return the lock that this machine and the store have from now on, and where it is from.
+
+        Works under the key's lock: one at a time on this machine.
+        """
+        known = self._known(name)
+        if known is not None and name.key in self._settled:
+            return known, "known"
+        text, origin = known, "known"
+        if text is None and self._shared:
+            text, origin = self._shared.find(name), "shared"
+        if text is None:
+            text, origin = resolve(), "resolved"
+        if self._shared and origin != "shared":
+            self._shared.describe(spec)
+            kept = self._shared.keep(name, text)
+            if kept != text:
+                text, origin = kept, "shared"
+        if text != known:
+            _write(self._path(name), seal(name.key, text))
+        self._settled.add(name.key)
+        return text, origin
+
+    def _path(self, name: LockName) -> Path:
+        return self._cache / name.key / "pylock.toml"
 
     def _key(
         self,
@@ -110,9 +147,7 @@ class Resolver:
         exclude_newer: datetime | None,
     ) -> str:
         inputs = {
-            "requirements": sorted(spec.requirements),
-            "constraints": sorted(spec.constraints),
-            "index_options": list(spec.index_options),
+            "environment": dependency_hash(spec),
             "runtime": sorted(runtime_requirements),
             "platform": target.platform,
             "python": target.python,
@@ -132,25 +167,6 @@ class Resolver:
             raise LockFailed(f"uv cannot be run as {self._uv}.", hint="Reinstall uv.") from error
         # "uv 0.13.9 (x86_64-unknown-linux-gnu)": what it is built for does not matter.
         return " ".join(result.stdout.split()[:2])
-
-    def _shared(self, key: str) -> str | None:
-        """The lock another builder stored."""
-        if self._store is None:
-            return None
-        try:
-            return b"".join(self._store.read(STORED_LOCK.format(key=key))).decode()
-        except ArtifactNotFound:
-            return None
-
-    def _share(self, key: str, text: str) -> str:
-        """Store the lock and return it, or the one that was stored a moment before."""
-        if self._store is not None:
-            try:
-                name = STORED_LOCK.format(key=key)
-                self._store.write(name, [text.encode()], only_if_absent=True)
-            except ArtifactExists:
-                return self._shared(key) or text
-        return text
 
     def _resolve(
         self,
@@ -219,13 +235,6 @@ def _check_hashes(spec: EnvironmentSpec, wheels: Sequence[LockedWheel]) -> None:
 
 def _instant(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-
-
-def _read(path: Path) -> str | None:
-    try:
-        return path.read_text()
-    except FileNotFoundError:
-        return None
 
 
 def _write(path: Path, text: str) -> None:
