@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import App, Group, Parameter
 
+from merlin.artifacts import open_store
 from merlin.artifacts.local import LocalStore
 from merlin.output.human import human_duration, human_size, table
 from merlin.output.streams import open_progress
@@ -89,6 +90,7 @@ def build(
     byte_compile: bool = True,
     created: datetime | None = None,
     cache: Path | None = None,
+    locks: str = "",
     common: Common = _DEFAULTS,
 ) -> None:
     """Build the image of a model folder and push it.
@@ -133,6 +135,9 @@ def build(
         Time to put into the image; by default SOURCE_DATE_EPOCH, else that of the newest file.
     cache
         Where layers, wheels and base images are kept; by default merlin in the user's cache folder.
+    locks
+        Blob store that shares dependency locks with other builders and servers, such as
+        s3://models/merlin; by default locks are known to this machine only.
     """
     began = time.monotonic()
     if not model.is_dir():
@@ -147,6 +152,7 @@ def build(
         index_url=index_url,
         codec=codec,
         byte_compile=byte_compile,
+        lock_store=open_store(locks) if locks else None,
     )
     request = BuildRequest(
         model=ModelSource(store, ""),
@@ -268,7 +274,7 @@ def _described(document: Mapping[str, Any]) -> str:
         (layer["kind"], human_size(layer["size"]), layer["digest"][7:19], layer["title"])
         for layer in document["layers"]
     ]
-    lines = [f"{name:<9}{value}" for name, value in facts if value]
+    lines = [f"{name:<12}{value}" for name, value in facts if value]
     return "\n".join([*lines, "", table(("LAYER", "SIZE", "DIGEST", "WHAT IT HOLDS"), rows)])
 
 
