@@ -159,7 +159,9 @@ class NativeBuilder:
                 platform=self._target,
                 progress=progress,
             )
-            installing = threads.submit(self._dependencies, spec, choosing, pushes, progress)
+            installing = threads.submit(
+                self._dependencies, spec, request.created, choosing, pushes, progress=progress
+            )
             copying = threads.submit(
                 model_layers, model, self._layers, codec=self._codec, progress=progress
             )
@@ -189,17 +191,24 @@ class NativeBuilder:
                 python=spec.python,
                 seconds=0,
                 reused=False,
-                notes=(*spec.notes, *base.notes),
+                notes=(*spec.notes, *lock.notes, *base.notes),
             )
         )
 
     def _dependencies(
-        self, spec: EnvironmentSpec, choosing: Future[Base], pushes: _Pushes, progress: Progress
+        self,
+        spec: EnvironmentSpec,
+        created: datetime,
+        choosing: Future[Base],
+        pushes: _Pushes,
+        *,
+        progress: Progress,
     ) -> tuple[Lock, list[tuple[Layer, bool]]]:
         lock = self._resolver.lock(
             spec,
             Target(self._platform, spec.python),
             runtime_requirements=self._runtime_requirements,
+            as_of=created,
             progress=progress,
         )
         if not choosing.done():

@@ -30,6 +30,9 @@ from merlin_images.environments.errors import (
     IndexUnreachable,
     LockFailed,
     RequirementHashMismatch,
+    RequirementHasNoWheel,
+    RequirementNotFound,
+    RequirementsConflict,
 )
 from merlin_images.environments.model import EnvironmentSpec, Lock, LockedWheel, Target
 from merlin_images.environments.pylock import read_pylock, with_sizes
@@ -39,6 +42,12 @@ from merlin_images.environments.uv_errors import explain
 from merlin_images.file_lock import exclusive
 
 _DEADLINE = 300.0
+_LACKING = (
+    RequirementNotFound,
+    RequirementHasNoWheel,
+    RequirementsConflict,
+    RequirementHashMismatch,
+)
 
 
 class Resolver:
@@ -74,24 +83,35 @@ class Resolver:
         target: Target,
         *,
         runtime_requirements: Sequence[str],
-        exclude_newer: datetime | None = None,
+        as_of: datetime | None = None,
         progress: Progress,
     ) -> Lock:
         """Return the lock of ``spec`` and the runtime's requirements together.
 
-        ``exclude_newer`` hides what was published later. Raises the errors that
+        If it must be resolved now, packages published after ``as_of`` are left out, as far as the
+        index can do without them; that is no part of the key, so the first one's lock stays
+        everybody's, whenever they come. Raises the errors that
         `merlin_images.environments.uv_errors` tells apart, `RequirementHashMismatch`, and what the
         blob store raises.
         """
         name = LockName(
             environment=dependency_hash(spec),
             target=target,
-            key=self._key(spec, target, runtime_requirements, exclude_newer),
+            key=self._key(spec, target, runtime_requirements),
         )
+        notes: list[str] = []
 
         def resolve() -> str:
-            text = self._resolve(spec, target, runtime_requirements, exclude_newer)
-            _check_hashes(spec, read_pylock(text, target))
+            if as_of is None:
+                return self._resolve(spec, target, runtime_requirements)
+            try:
+                return self._resolve(spec, target, runtime_requirements, as_of)
+            except _LACKING:
+                text = self._resolve(spec, target, runtime_requirements)
+            notes.append(
+                f"Packages published before {_instant(as_of)} do not meet the requirements, or the "
+                "index does not tell when it got them; the newest that fit were taken."
+            )
             return text
 
         with step(progress, f"Lock dependencies for Python {target.python}") as running:
@@ -102,7 +122,7 @@ class Resolver:
             wheels = read_pylock(text, target)
             megabytes = sum(wheel.size for wheel in wheels) / 1e6
             running.detail = f"{len(wheels)} wheels, {megabytes:.1f} MB, {origin}"
-        return Lock(name.key, target, text, wheels, name.environment)
+        return Lock(name.key, target, text, wheels, name.environment, tuple(notes))
 
     def _known(self, name: LockName) -> str | None:
         """The lock this machine has, unless it is damaged: then it is as good as none."""
@@ -144,7 +164,6 @@ class Resolver:
         spec: EnvironmentSpec,
         target: Target,
         runtime_requirements: Sequence[str],
-        exclude_newer: datetime | None,
     ) -> str:
         inputs = {
             "environment": dependency_hash(spec),
@@ -153,7 +172,6 @@ class Resolver:
             "python": target.python,
             "uv": self._version,
             "index": self._index_url,
-            "exclude_newer": _instant(exclude_newer) if exclude_newer else "",
         }
         return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
 
@@ -173,7 +191,7 @@ class Resolver:
         spec: EnvironmentSpec,
         target: Target,
         runtime_requirements: Sequence[str],
-        exclude_newer: datetime | None,
+        as_of: datetime | None = None,
     ) -> str:
         # Away from the caller's folder, whose pyproject.toml may hold settings for uv.
         with tempfile.TemporaryDirectory(prefix="merlin-lock-") as folder:
@@ -186,7 +204,7 @@ class Resolver:
             (here / "constraints.in").write_text("".join(f"{line}\n" for line in constraints))
             try:
                 result = subprocess.run(
-                    [self._uv, *self._arguments(spec, target, exclude_newer)],
+                    [self._uv, *self._arguments(spec, target, as_of)],
                     cwd=here,
                     stdin=subprocess.DEVNULL,
                     capture_output=True,
@@ -201,10 +219,12 @@ class Resolver:
             if result.returncode:
                 raise explain(result.stderr, target, runtime_requirements)
             text = (here / "pylock.toml").read_text()
-        return with_sizes(without_credentials(text), content_length)
+        text = with_sizes(without_credentials(text), content_length)
+        _check_hashes(spec, read_pylock(text, target))
+        return text
 
     def _arguments(
-        self, spec: EnvironmentSpec, target: Target, exclude_newer: datetime | None
+        self, spec: EnvironmentSpec, target: Target, as_of: datetime | None
     ) -> list[str]:
         arguments = [
             *("pip", "compile", "requirements.in", "--constraint", "constraints.in"),
@@ -217,8 +237,8 @@ class Resolver:
         ]
         if self._index_url:
             arguments += ["--index-url", self._index_url]
-        if exclude_newer:
-            arguments += ["--exclude-newer", _instant(exclude_newer)]
+        if as_of:
+            arguments += ["--exclude-newer", _instant(as_of)]
         return [*arguments, *spec.index_options]
 
 

@@ -49,10 +49,12 @@ class Lock:
     """A resolved environment. ``key`` is a hash of normalised inputs and target; ``text`` is the
     pylock.toml (PEP 751) from which uv can install and from which ``wheels`` were read, sorted by
     name. The same key always has the same text, once created. ``environment`` is the dependency
-    hash of the specification it was made from."""
+    hash of the specification it was made from; ``notes`` tell what resolving it just now had to
+    assume."""
 
     key: str
     target: Target
     text: str
     wheels: tuple[LockedWheel, ...]
     environment: str = ""
+    notes: tuple[str, ...] = field(default=(), compare=False)
