@@ -74,6 +74,21 @@ def test_a_built_image_is_inspected_and_validated(
     assert capsys.readouterr().out.splitlines()[-1] == digest
 
 
+def test_locks_are_shared_by_a_store(
+    build: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    shared = tmp_path / "shared"
+    assert run([*build, "--locks", shared.as_uri(), "--output", "json"]) == 0
+    built = json.loads(capsys.readouterr().out)
+    folder = shared / "merlin/model_dependencies" / built["dependency_hash"]
+    assert sorted(file.name for file in folder.iterdir()) == [
+        "environment.json",
+        f"pylock.x86_64-manylinux_2_28-py311-{built['lock'][:16]}.toml",
+    ]
+    assert run(["image", "inspect", f"layout:{tmp_path / 'images'}:1"]) == 0
+    assert f"environment {built['dependency_hash'][:12]}\n" in capsys.readouterr().out
+
+
 def test_a_damaged_image_is_told_with_an_exit_code(
     build: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

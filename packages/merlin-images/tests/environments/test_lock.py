@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import multiprocessing
+import threading
 import tomllib
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
-from merlin.artifacts.local import LocalStore
 from merlin.errors import MerlinError
 from merlin.progress import Silent
 from merlin_images.environments.errors import (
@@ -22,7 +24,7 @@ from merlin_images.environments.errors import (
     RequirementNotFound,
     RequirementsConflict,
 )
-from merlin_images.environments.lock import STORED_LOCK, Resolver
+from merlin_images.environments.lock import Resolver
 from merlin_images.environments.model import EnvironmentSpec, Lock, Target
 from merlin_images.environments.runtime_requirements import runtime_requirements
 
@@ -36,15 +38,33 @@ def lock(
     runtime: tuple[str, ...] = (),
     target: Target = TARGET,
     constraints: tuple[str, ...] = (),
-    exclude_newer: datetime | None = JUNE,
+    as_of: datetime | None = JUNE,
 ) -> Lock:
     return resolver.lock(
         EnvironmentSpec(target.python, requirements, constraints),
         target,
         runtime_requirements=runtime,
-        exclude_newer=exclude_newer,
+        as_of=as_of,
         progress=Silent(),
     )
+
+
+@pytest.fixture
+def plain_index(tmp_path: Path) -> Iterator[str]:
+    """A mirror that is a folder of pages behind a web server: it knows no upload times."""
+    (wheel,) = lock(Resolver(tmp_path / "known"), "six==1.17.0").wheels
+    page = tmp_path / "index/six/index.html"
+    page.parent.mkdir(parents=True)
+    page.write_text(f'<a href="{wheel.url}#sha256={wheel.sha256}">{wheel.filename}</a>')
+    serve = partial(SimpleHTTPRequestHandler, directory=str(tmp_path / "index"))
+    with ThreadingHTTPServer(("127.0.0.1", 0), serve) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 class Recorded(Silent):
@@ -87,7 +107,7 @@ def test_a_lock_is_made_once_and_kept(tmp_path: Path) -> None:
         "resolved",
     ]
     offline = Resolver(tmp_path, index_url="")
-    assert lock(offline, "six==1.17.0", exclude_newer=None) == locks[0]
+    assert lock(offline, "six==1.17.0", as_of=None) == locks[0]
 
 
 def test_the_key_is_made_of_every_input(tmp_path: Path) -> None:
@@ -98,44 +118,12 @@ def test_the_key_is_made_of_every_input(tmp_path: Path) -> None:
         lock(resolver, "six", "idna", "h11"),
         lock(resolver, "six", "idna"),
         lock(resolver, "six", "idna", runtime=("h11",), constraints=("six<99",)),
-        lock(resolver, "six", "idna", runtime=("h11",), exclude_newer=None),
         lock(resolver, "six", "idna", runtime=("h11",), target=Target(TARGET.platform, "3.12")),
         lock(
             Resolver(tmp_path, index_url="https://pypi.org/simple"), "six", "idna", runtime=("h11",)
         ),
     ]
-    assert len({same.key, *(other.key for other in others)}) == 7
-
-
-def lock_in_process(root: Path, number: int, results: multiprocessing.SimpleQueue[str]) -> None:
-    resolver = Resolver(root / f"cache{number}", store=LocalStore(root / "store"))
-    results.put(lock(resolver, "six").text)
-
-
-def test_builders_share_the_first_ones_lock(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("fork")
-    results: multiprocessing.SimpleQueue[str] = context.SimpleQueue()
-    builders = [
-        context.Process(target=lock_in_process, args=(tmp_path, number, results))
-        for number in range(2)
-    ]
-    for builder in builders:
-        builder.start()
-    texts = {results.get() for _ in builders}
-    for builder in builders:
-        builder.join(30)
-    (stored,) = LocalStore(tmp_path / "store").list("merlin/model_dependencies")
-    assert stored.key.endswith("/pylock.toml")
-    assert len(texts) == 1
-
-
-def test_a_stored_lock_is_believed_before_the_index(tmp_path: Path) -> None:
-    store = LocalStore(tmp_path / "store")
-    first = lock(Resolver(tmp_path / "a", store=store), "six")
-    key = STORED_LOCK.format(key=first.key)
-    marked = first.text + "# stored by another builder\n"
-    store.write(key, [marked.encode()])
-    assert lock(Resolver(tmp_path / "b", store=store), "six").text == marked
+    assert len({same.key, *(other.key for other in others)}) == 6
 
 
 @pytest.mark.parametrize(
@@ -197,6 +185,31 @@ def test_a_wheel_by_address_gets_its_size(tmp_path: Path) -> None:
     (wheel,) = lock(resolver, "six==1.17.0").wheels
     (named,) = lock(resolver, f"six @ {wheel.url}").wheels
     assert named == wheel
+
+
+def test_what_was_published_later_is_left_out(tmp_path: Path) -> None:
+    """idna 3.10 is of September 2024, 3.11 of October 2025."""
+    then = datetime(2025, 1, 1, tzinfo=UTC)
+    made = lock(Resolver(tmp_path), "idna", as_of=then)
+    assert [(wheel.version, made.notes) for wheel in made.wheels] == [("3.10", ())]
+    # It is everybody's from then on.
+    assert lock(Resolver(tmp_path), "idna", as_of=JUNE) == made
+
+
+def test_a_day_on_which_the_packages_were_not_there_yet(tmp_path: Path) -> None:
+    made = lock(Resolver(tmp_path), "six==1.17.0", as_of=datetime(2001, 1, 1, tzinfo=UTC))
+    assert [wheel.version for wheel in made.wheels] == ["1.17.0"]
+    (note,) = made.notes
+    assert "published before 2001-01-01T00:00:00Z do not meet the requirements" in note
+    with pytest.raises(RequirementNotFound, match="six==99"):
+        lock(Resolver(tmp_path), "six==99")
+
+
+def test_an_index_that_does_not_tell_days(tmp_path: Path, plain_index: str) -> None:
+    made = lock(Resolver(tmp_path, index_url=plain_index), "six", as_of=JUNE)
+    assert [wheel.version for wheel in made.wheels] == ["1.17.0"]
+    (note,) = made.notes
+    assert "the index does not tell when it got them" in note
 
 
 def test_without_uv(tmp_path: Path) -> None:

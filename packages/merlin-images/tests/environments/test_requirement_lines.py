@@ -72,10 +72,10 @@ def test_index_options_keep_their_order() -> None:
         "-f https://c.example/wheels\n--pre\n--prefer-binary\n--only-binary=:all:\nflask\n"
     )
     assert lines.index_options == [
-        "--extra-index-url=https://b.example/simple",
-        "--index-url=https://a.example/simple",
-        "--find-links=https://c.example/wheels",
         "--prerelease=allow",
+        "--index-url=https://a.example/simple",
+        "--extra-index-url=https://b.example/simple",
+        "--find-links=https://c.example/wheels",
     ]
     assert lines.requirements == {"flask"}
 

@@ -27,6 +27,7 @@ from merlin_server.endpoints.reconcile import EndpointReconciler
 from merlin_server.endpoints.resume import resume
 from merlin_server.endpoints.watch import EndpointWatch
 from merlin_server.environments.service import write_environments
+from merlin_server.images.existence import ExistenceCheck
 from merlin_server.images.reconcile import ImageReconciler
 from merlin_server.images.service import ImageService
 from merlin_server.migrations.upgrade import upgrade
@@ -98,6 +99,7 @@ def open_services(
                 tracking=tracking,
                 deployers=deployers,
                 registry_prefix=registries.prefix,
+                existence=ExistenceCheck(registries.open_impatient),
                 notify=engine.notify,
                 invalidate=table.invalidate,
             ),

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from merlin.errors import Kind, MerlinError
 from merlin_images.registry.embedded.storage import RegistryStorage
+from merlin_images.registry.http_transport import Retry
 from merlin_images.registry.open import open_registry
 from merlin_images.registry.port import ImageRegistry
 from merlin_images.registry.reference import Reference
@@ -48,10 +49,17 @@ class Registries:
             self.prefix = _LAYOUT_HOST
         self._host = self.prefix.partition("/")[0]
 
-    def open(self, reference: Reference) -> ImageRegistry:
+    def open(self, reference: Reference, *, retry: Retry | None = None) -> ImageRegistry:
         """Return the registry of a reference; the settings' options are for our own host only."""
         if reference.host != self._host:
-            return open_registry(reference)
+            return open_registry(reference, retry=retry)
         return self._ours or open_registry(
-            reference, insecure=self._settings.insecure, ca_file=self._settings.ca_file
+            reference,
+            insecure=self._settings.insecure,
+            ca_file=self._settings.ca_file,
+            retry=retry,
         )
+
+    def open_impatient(self, reference: Reference) -> ImageRegistry:
+        """Return a client that says at its second failure that the registry is not to be had."""
+        return self.open(reference, retry=Retry(attempts=2, wait_seconds=1))

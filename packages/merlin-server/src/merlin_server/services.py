@@ -16,6 +16,7 @@ from merlin_server.deployers.port import Deployer
 from merlin_server.endpoints.service import Endpoints
 from merlin_server.environments.service import Environments
 from merlin_server.images.builds import Builds
+from merlin_server.images.existence import ExistenceCheck
 from merlin_server.logs.following import Followers
 from merlin_server.logs.service import Logs
 from merlin_server.metrics import Metrics
@@ -37,6 +38,7 @@ class Platform:
     tracking: Tracking
     deployers: Mapping[str, Deployer]
     registry_prefix: str
+    existence: ExistenceCheck
     notify: Callable[[], None]
     invalidate: Callable[[], None]
 
@@ -93,7 +95,7 @@ def assemble(
         models=Models(database, addresses, tracking),
         versions=Versions(database, addresses, tracking, settings.images.python_versions),
         deletion=Deletion(database, tracking),
-        builds=Builds(database, platform.registry_prefix, platform.notify),
+        builds=Builds(database, platform.registry_prefix, platform.existence, platform.notify),
         endpoints=Endpoints(
             database,
             addresses,

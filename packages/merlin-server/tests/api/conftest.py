@@ -12,6 +12,8 @@ from fastapi.testclient import TestClient
 from sqlalchemy import create_engine, make_url, text, update
 
 from merlin.artifacts.memory import MemoryStore
+from merlin_images.registry.memory import MemoryRegistry
+from merlin_images.registry.port import ImageRegistry
 from merlin_server.addresses import Addresses
 from merlin_server.app import create_app
 from merlin_server.auth.policy import Policy
@@ -19,6 +21,7 @@ from merlin_server.database import Database, Row
 from merlin_server.deployers.memory import MemoryCluster, MemoryDeployer
 from merlin_server.endpoints.store import VersionEndpointRow
 from merlin_server.environments.service import write_environments
+from merlin_server.images.existence import ExistenceCheck
 from merlin_server.migrations.upgrade import upgrade
 from merlin_server.operations.store import OperationRow
 from merlin_server.services import Attached, Platform, Services, assemble
@@ -69,6 +72,7 @@ class Server:
         self.cluster = MemoryCluster()
         self.notified = 0
         self.invalidated = 0
+        self.registry: ImageRegistry = MemoryRegistry()
         self.tracking = EmbeddedTracking(database, MemoryStore(), URL)
         deployer = MemoryDeployer(self.cluster)
         platform = Platform(
@@ -76,6 +80,7 @@ class Server:
             tracking=self.tracking,
             deployers={"process": deployer},
             registry_prefix="127.0.0.1:8080",
+            existence=ExistenceCheck(lambda _: self.registry),
             notify=self._notify,
             invalidate=self._invalidate,
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
@@ -38,6 +38,17 @@ class BuildStep(BaseModel):
     failed: bool = False
 
 
+class ImageExistence(BaseModel):
+    """What the registry said: ``digest`` when the image is present, ``reason`` when the registry
+    could not be asked, so that nothing is known."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    state: Literal["present", "absent", "unknown"] = "unknown"
+    digest: str = ""
+    reason: str = ""
+
+
 class VersionImage(BaseModel):
     """An image and how it came to be. ``report`` tells digest, layers, sizes and what was reused
     of the last build that succeeded."""
@@ -49,6 +60,7 @@ class VersionImage(BaseModel):
     version_id: int | None = None
     image_ref: str = ""
     exists: bool = False
+    existence: ImageExistence = ImageExistence()
     image_building_job_status: ImageBuildingJobStatus = ImageBuildingJobStatus()
     report: dict[str, Any] | None = None
     steps: list[BuildStep] | None = None

@@ -71,6 +71,7 @@ def assemble(
             annotation_keys.VERSION: request.version,
             annotation_keys.BASE_NAME: base.name,
             annotation_keys.BASE_DIGEST: base.digest,
+            annotation_keys.DEPENDENCY_HASH: lock.environment,
             annotation_keys.LOCK_KEY: lock.key,
             annotation_keys.LOCK_PLATFORM: lock.target.platform,
             annotation_keys.MODEL_NAME: request.model_name,

@@ -159,7 +159,9 @@ class NativeBuilder:
                 platform=self._target,
                 progress=progress,
             )
-            installing = threads.submit(self._dependencies, spec, choosing, pushes, progress)
+            installing = threads.submit(
+                self._dependencies, spec, request.created, choosing, pushes, progress=progress
+            )
             copying = threads.submit(
                 model_layers, model, self._layers, codec=self._codec, progress=progress
             )
@@ -183,22 +185,30 @@ class NativeBuilder:
             BuiltImage(
                 reference=replace(request.target, tag=tag, digest=digest_of(body)),
                 layers=_report(base, layers, actions),
+                dependency_hash=lock.environment,
                 lock_key=lock.key,
                 lock_text=lock.text,
                 python=spec.python,
                 seconds=0,
                 reused=False,
-                notes=(*spec.notes, *base.notes),
+                notes=(*spec.notes, *lock.notes, *base.notes),
             )
         )
 
     def _dependencies(
-        self, spec: EnvironmentSpec, choosing: Future[Base], pushes: _Pushes, progress: Progress
+        self,
+        spec: EnvironmentSpec,
+        created: datetime,
+        choosing: Future[Base],
+        pushes: _Pushes,
+        *,
+        progress: Progress,
     ) -> tuple[Lock, list[tuple[Layer, bool]]]:
         lock = self._resolver.lock(
             spec,
             Target(self._platform, spec.python),
             runtime_requirements=self._runtime_requirements,
+            as_of=created,
             progress=progress,
         )
         if not choosing.done():
@@ -349,6 +359,7 @@ def _read_report(registry: ImageRegistry, found: Reference) -> BuiltImage:
             )
             for layer in image.manifest.layers
         ),
+        dependency_hash=told.get(annotation_keys.DEPENDENCY_HASH, ""),
         lock_key=told.get(annotation_keys.LOCK_KEY, ""),
         lock_text=read_held_lock(registry, image),
         python=told.get(annotation_keys.VENV_PYTHON, ""),

@@ -72,7 +72,8 @@ class LayerReport:
 @dataclass(frozen=True)
 class BuiltImage:
     """The outcome. ``reference`` carries tag and digest. ``lock_text`` is the pylock.toml that the
-    image holds, ``seconds`` is wall time, ``notes`` are things the user should know."""
+    image holds, ``dependency_hash`` names the normalised environment it was made from; ``seconds``
+    is wall time, ``notes`` are things the user should know."""
 
     reference: Reference
     layers: tuple[LayerReport, ...]
@@ -82,12 +83,14 @@ class BuiltImage:
     seconds: float
     reused: bool
     notes: tuple[str, ...] = ()
+    dependency_hash: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON shape that the API and ``--output json`` share."""
         return {
             "image": str(self.reference),
             "digest": self.reference.digest,
+            "dependency_hash": self.dependency_hash,
             "lock": self.lock_key,
             "python": self.python,
             "seconds": round(self.seconds, 3),

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from merlin.artifacts import open_store
 from merlin.artifacts.local import LocalStore
 from merlin.output.human import human_duration, human_size, table
 from merlin_images.builders.native import NativeBuilder
@@ -43,6 +44,7 @@ def build(
     byte_compile: bool = True,
     created: datetime | None = None,
     cache: Path | None = None,
+    locks: str = "",
     common: Common = DEFAULTS,
 ) -> None:
     """Build the image of a model folder and push it.
@@ -87,6 +89,9 @@ def build(
         Time to put into the image; by default SOURCE_DATE_EPOCH, else that of the newest file.
     cache
         Where layers, wheels and base images are kept; by default merlin in the user's cache folder.
+    locks
+        Blob store that shares dependency locks with other builders and servers, such as
+        s3://models/merlin; by default locks are known to this machine only.
     """
     began = time.monotonic()
     if not model.is_dir():
@@ -101,6 +106,7 @@ def build(
         index_url=index_url,
         codec=codec,
         byte_compile=byte_compile,
+        lock_store=open_store(locks) if locks else None,
     )
     request = BuildRequest(
         model=ModelSource(store, ""),
@@ -200,6 +206,7 @@ def _described(document: Mapping[str, Any]) -> str:
         ("base", f"{base['name']} {base['digest'][:19]}".strip()),
         ("python", document["python"]),
         ("runtime", document["runtime"]),
+        ("environment", document["dependency_hash"][:12]),
         ("lock", f"{lock['key'][:12]} for {lock['platform']}" if lock["key"] else ""),
         ("platform", document["platform"]),
         ("user", document["user"]),
@@ -210,7 +217,7 @@ def _described(document: Mapping[str, Any]) -> str:
         (layer["kind"], human_size(layer["size"]), layer["digest"][7:19], layer["title"])
         for layer in document["layers"]
     ]
-    lines = [f"{name:<9}{value}" for name, value in facts if value]
+    lines = [f"{name:<12}{value}" for name, value in facts if value]
     return "\n".join([*lines, "", table(("LAYER", "SIZE", "DIGEST", "WHAT IT HOLDS"), rows)])
 
 

@@ -104,6 +104,13 @@ class LockInvalid(DependencyError):
     code = "lock_invalid"
 
 
+class StoredLockCorrupt(DependencyError):
+    """A lock in the blob store was damaged or edited; ``data`` has its ``key`` and ``store``."""
+
+    code = "stored_lock_corrupt"
+    hint = "Restore it, or delete it: the next build then writes it again."
+
+
 class WheelCorrupt(DependencyError):
     """A downloaded wheel is not the one that was locked."""
 

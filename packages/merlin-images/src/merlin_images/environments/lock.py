@@ -2,7 +2,8 @@
 
 A lock is kept for ever under a key of everything it depends on, on this machine and, where a blob
 store is given, for all builders. Resolving depends on the day; so whoever comes second takes the
-first one's lock, and equal inputs give equal images.
+first one's lock, and equal inputs give equal images. The store has the last word: a lock that only
+this machine knows is put there, and gives way to one that is there already.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -20,26 +21,33 @@ from urllib.parse import urlsplit
 
 from uv import find_uv_bin
 
-from merlin.artifacts.errors import ArtifactExists, ArtifactNotFound
 from merlin.artifacts.store import ArtifactStore
 from merlin.progress import Progress, step
+from merlin_images.environments.dependency_hash import dependency_hash
 from merlin_images.environments.download import content_length
 from merlin_images.environments.errors import (
     EnvironmentInvalid,
     IndexUnreachable,
     LockFailed,
     RequirementHashMismatch,
+    RequirementHasNoWheel,
+    RequirementNotFound,
+    RequirementsConflict,
 )
 from merlin_images.environments.model import EnvironmentSpec, Lock, LockedWheel, Target
 from merlin_images.environments.pylock import read_pylock, with_sizes
 from merlin_images.environments.requirement_lines import hashes_of, name_of, without_credentials
+from merlin_images.environments.shared_locks import LockName, SharedLocks, seal, unseal
 from merlin_images.environments.uv_errors import explain
 from merlin_images.file_lock import exclusive
 
-STORED_LOCK = "merlin/model_dependencies/{key}/pylock.toml"
-"""Where locks lie in a blob store."""
-
 _DEADLINE = 300.0
+_LACKING = (
+    RequirementNotFound,
+    RequirementHasNoWheel,
+    RequirementsConflict,
+    RequirementHashMismatch,
+)
 
 
 class Resolver:
@@ -66,7 +74,8 @@ class Resolver:
         self._cache = cache_dir / "locks"
         self._uv = str(uv or find_uv_bin())
         self._index_url = index_url
-        self._store = store
+        self._shared = SharedLocks(store) if store is not None else None
+        self._settled: set[str] = set()
 
     def lock(
         self,
@@ -74,51 +83,95 @@ class Resolver:
         target: Target,
         *,
         runtime_requirements: Sequence[str],
-        exclude_newer: datetime | None = None,
+        as_of: datetime | None = None,
         progress: Progress,
     ) -> Lock:
         """Return the lock of ``spec`` and the runtime's requirements together.
 
-        ``exclude_newer`` hides what was published later. Raises the errors that
+        If it must be resolved now, packages published after ``as_of`` are left out, as far as the
+        index can do without them; that is no part of the key, so the first one's lock stays
+        everybody's, whenever they come. Raises the errors that
         `merlin_images.environments.uv_errors` tells apart, `RequirementHashMismatch`, and what the
         blob store raises.
         """
-        key = self._key(spec, target, runtime_requirements, exclude_newer)
-        path = self._cache / key / "pylock.toml"
+        name = LockName(
+            environment=dependency_hash(spec),
+            target=target,
+            key=self._key(spec, target, runtime_requirements),
+        )
+        notes: list[str] = []
+
+        def resolve() -> str:
+            if as_of is None:
+                return self._resolve(spec, target, runtime_requirements)
+            try:
+                return self._resolve(spec, target, runtime_requirements, as_of)
+            except _LACKING:
+                text = self._resolve(spec, target, runtime_requirements)
+            notes.append(
+                f"Packages published before {_instant(as_of)} do not meet the requirements, or the "
+                "index does not tell when it got them; the newest that fit were taken."
+            )
+            return text
+
         with step(progress, f"Lock dependencies for Python {target.python}") as running:
-            text, origin = _read(path), "known"
-            if text is None:
-                with exclusive(self._cache / f"{key}.lock"):
-                    text = _read(path)
-                    if text is None:
-                        text, origin = self._shared(key), "shared"
-                    if text is None:
-                        text = self._resolve(spec, target, runtime_requirements, exclude_newer)
-                        text, origin = self._share(key, text), "resolved"
-                    _write(path, text)
+            text, origin = self._known(name), "known"
+            if text is None or name.key not in self._settled:
+                with exclusive(self._cache / f"{name.key}.lock"):
+                    text, origin = self._settle(name, spec, resolve)
             wheels = read_pylock(text, target)
-            _check_hashes(spec, wheels)
             megabytes = sum(wheel.size for wheel in wheels) / 1e6
             running.detail = f"{len(wheels)} wheels, {megabytes:.1f} MB, {origin}"
-        return Lock(key=key, target=target, text=text, wheels=wheels)
+        return Lock(name.key, target, text, wheels, name.environment, tuple(notes))
+
+    def _known(self, name: LockName) -> str | None:
+        """The lock this machine has, unless it is damaged: then it is as good as none."""
+        try:
+            return unseal(name.key, self._path(name).read_bytes())
+        except FileNotFoundError:
+            return None
+
+    def _settle(
+        self, name: LockName, spec: EnvironmentSpec, resolve: Callable[[], str]
+    ) -> tuple[str, str]:
+        """Return the lock that this machine and the store have from now on, and where it is from.
+
+        Works under the key's lock: one at a time on this machine.
+        """
+        known = self._known(name)
+        if known is not None and name.key in self._settled:
+            return known, "known"
+        text, origin = known, "known"
+        if text is None and self._shared:
+            text, origin = self._shared.find(name), "shared"
+        if text is None:
+            text, origin = resolve(), "resolved"
+        if self._shared and origin != "shared":
+            self._shared.describe(spec)
+            kept = self._shared.keep(name, text)
+            if kept != text:
+                text, origin = kept, "shared"
+        if text != known:
+            _write(self._path(name), seal(name.key, text))
+        self._settled.add(name.key)
+        return text, origin
+
+    def _path(self, name: LockName) -> Path:
+        return self._cache / name.key / "pylock.toml"
 
     def _key(
         self,
         spec: EnvironmentSpec,
         target: Target,
         runtime_requirements: Sequence[str],
-        exclude_newer: datetime | None,
     ) -> str:
         inputs = {
-            "requirements": sorted(spec.requirements),
-            "constraints": sorted(spec.constraints),
-            "index_options": list(spec.index_options),
+            "environment": dependency_hash(spec),
             "runtime": sorted(runtime_requirements),
             "platform": target.platform,
             "python": target.python,
             "uv": self._version,
             "index": self._index_url,
-            "exclude_newer": _instant(exclude_newer) if exclude_newer else "",
         }
         return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
 
@@ -133,31 +186,12 @@ class Resolver:
         # "uv 0.13.9 (x86_64-unknown-linux-gnu)": what it is built for does not matter.
         return " ".join(result.stdout.split()[:2])
 
-    def _shared(self, key: str) -> str | None:
-        """The lock another builder stored."""
-        if self._store is None:
-            return None
-        try:
-            return b"".join(self._store.read(STORED_LOCK.format(key=key))).decode()
-        except ArtifactNotFound:
-            return None
-
-    def _share(self, key: str, text: str) -> str:
-        """Store the lock and return it, or the one that was stored a moment before."""
-        if self._store is not None:
-            try:
-                name = STORED_LOCK.format(key=key)
-                self._store.write(name, [text.encode()], only_if_absent=True)
-            except ArtifactExists:
-                return self._shared(key) or text
-        return text
-
     def _resolve(
         self,
         spec: EnvironmentSpec,
         target: Target,
         runtime_requirements: Sequence[str],
-        exclude_newer: datetime | None,
+        as_of: datetime | None = None,
     ) -> str:
         # Away from the caller's folder, whose pyproject.toml may hold settings for uv.
         with tempfile.TemporaryDirectory(prefix="merlin-lock-") as folder:
@@ -170,7 +204,7 @@ class Resolver:
             (here / "constraints.in").write_text("".join(f"{line}\n" for line in constraints))
             try:
                 result = subprocess.run(
-                    [self._uv, *self._arguments(spec, target, exclude_newer)],
+                    [self._uv, *self._arguments(spec, target, as_of)],
                     cwd=here,
                     stdin=subprocess.DEVNULL,
                     capture_output=True,
@@ -185,10 +219,12 @@ class Resolver:
             if result.returncode:
                 raise explain(result.stderr, target, runtime_requirements)
             text = (here / "pylock.toml").read_text()
-        return with_sizes(without_credentials(text), content_length)
+        text = with_sizes(without_credentials(text), content_length)
+        _check_hashes(spec, read_pylock(text, target))
+        return text
 
     def _arguments(
-        self, spec: EnvironmentSpec, target: Target, exclude_newer: datetime | None
+        self, spec: EnvironmentSpec, target: Target, as_of: datetime | None
     ) -> list[str]:
         arguments = [
             *("pip", "compile", "requirements.in", "--constraint", "constraints.in"),
@@ -201,8 +237,8 @@ class Resolver:
         ]
         if self._index_url:
             arguments += ["--index-url", self._index_url]
-        if exclude_newer:
-            arguments += ["--exclude-newer", _instant(exclude_newer)]
+        if as_of:
+            arguments += ["--exclude-newer", _instant(as_of)]
         return [*arguments, *spec.index_options]
 
 
@@ -219,13 +255,6 @@ def _check_hashes(spec: EnvironmentSpec, wheels: Sequence[LockedWheel]) -> None:
 
 def _instant(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-
-
-def _read(path: Path) -> str | None:
-    try:
-        return path.read_text()
-    except FileNotFoundError:
-        return None
 
 
 def _write(path: Path, text: str) -> None:

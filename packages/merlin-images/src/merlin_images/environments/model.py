@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class EnvironmentSpec:
     requirements: tuple[str, ...]
     constraints: tuple[str, ...] = ()
     index_options: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True)
@@ -48,9 +48,13 @@ class LockedWheel:
 class Lock:
     """A resolved environment. ``key`` is a hash of normalised inputs and target; ``text`` is the
     pylock.toml (PEP 751) from which uv can install and from which ``wheels`` were read, sorted by
-    name. The same key always has the same text, once created."""
+    name. The same key always has the same text, once created. ``environment`` is the dependency
+    hash of the specification it was made from; ``notes`` tell what resolving it just now had to
+    assume."""
 
     key: str
     target: Target
     text: str
     wheels: tuple[LockedWheel, ...]
+    environment: str = ""
+    notes: tuple[str, ...] = field(default=(), compare=False)

@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from packaging.requirements import InvalidRequirement, Requirement
-from packaging.specifiers import SpecifierSet
+from packaging.specifiers import Specifier, SpecifierSet
 from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 from merlin_images.environments.errors import EnvironmentInvalid, RequirementRefused
 
@@ -35,7 +36,7 @@ _OPTION_NAMES = {
     "-f": "--find-links",
     "-e": "--editable",
 }
-_INDEX_OPTIONS = {"--index-url", "--extra-index-url", "--find-links"}
+_INDEX_OPTIONS = ("--prerelease", "--index-url", "--extra-index-url", "--find-links")
 # Wheels only and hashes everywhere are what locking does anyway.
 _NEEDLESS_OPTIONS = {"--prefer-binary", "--only-binary", "--require-hashes", "--use-feature"}
 
@@ -99,11 +100,9 @@ class RequirementLines:
             path = _inside(value, place)
             self.add_file(path, named_by=place, bound=bound or name == "--constraint")
         elif name in _INDEX_OPTIONS:
-            option = f"{name}={_index_url(value, name, place)}"
-            if option not in self.index_options:
-                self.index_options.append(option)
+            self._add_index(name, f"{name}={_index_url(value, name, place)}")
         elif name == "--pre":
-            self.index_options.append("--prerelease=allow")
+            self._add_index(name, "--prerelease=allow")
         elif name == "--editable":
             raise _refused(
                 line, place, "is an editable install", "Publish it as a wheel, or log it as code."
@@ -111,13 +110,32 @@ class RequirementLines:
         elif name not in _NEEDLESS_OPTIONS:
             raise _refused(line, place, "is an option images cannot honour", "Remove it.")
 
+    def _add_index(self, name: str, option: str) -> None:
+        """Kinds of options stand in one order; among addresses of a kind the first comes first."""
+        if name == "--index-url":
+            # There is only one; as with pip, the last counts.
+            self.index_options = [
+                kept for kept in self.index_options if not kept.startswith(f"{name}=")
+            ]
+        if option not in self.index_options:
+            self.index_options.append(option)
+        self.index_options.sort(key=lambda kept: _INDEX_OPTIONS.index(kept.partition("=")[0]))
+
 
 def normalise(requirement: Requirement) -> str:
-    """Return the one spelling of a requirement (PEP 503 names, PEP 508 text)."""
+    """Return the one spelling of a requirement (PEP 503 names, PEP 440 versions, PEP 508 text)."""
     requirement.name = canonicalize_name(requirement.name)
     requirement.extras = {canonicalize_name(extra) for extra in requirement.extras}
-    requirement.specifier = SpecifierSet(str(requirement.specifier).lower())
+    requirement.specifier = SpecifierSet(",".join(map(_specifier, requirement.specifier)))
     return str(requirement)
+
+
+def _specifier(specifier: Specifier) -> str:
+    """``>=V1.0-RC1`` as ``>=1.0rc1``; zeros at the end stay, as the author reads them."""
+    text = specifier.version.lower()
+    if specifier.operator != "===" and not text.endswith(".*"):
+        text = str(Version(text))
+    return f"{specifier.operator}{text}"
 
 
 def name_of(line: str) -> str:
@@ -206,7 +224,7 @@ def _index_url(value: str, option: str, place: Place) -> str:
             "has credentials in its URL",
             "Take them out of the URL; the builder reads credentials from ~/.netrc.",
         )
-    return value
+    return parts._replace(netloc=parts.netloc.lower()).geturl()
 
 
 def _inside(value: str, place: Place) -> str:

@@ -24,6 +24,7 @@ PYTHON_VERSION = OURS + "python"
 PYTHON_PATH = OURS + "python.path"
 GLIBC_VERSION = OURS + "glibc"
 
+DEPENDENCY_HASH = OURS + "dependencies"
 LOCK_KEY = OURS + "lock"
 LOCK_PLATFORM = OURS + "lock.platform"
 VENV_PYTHON = OURS + "venv.python"

@@ -35,6 +35,7 @@ def describe_image(image: StoredImage) -> dict[str, Any]:
         },
         "python": told.get(annotation_keys.VENV_PYTHON, ""),
         "runtime": told.get(annotation_keys.RUNTIME_VERSION, ""),
+        "dependency_hash": told.get(annotation_keys.DEPENDENCY_HASH, ""),
         "lock": {
             "key": told.get(annotation_keys.LOCK_KEY, ""),
             "platform": told.get(annotation_keys.LOCK_PLATFORM, ""),

@@ -8,6 +8,7 @@ from typing import Literal
 from merlin_images.registry.credentials import Credentials, DockerCredentials
 from merlin_images.registry.distribution import DistributionRegistry
 from merlin_images.registry.errors import InvalidReference
+from merlin_images.registry.http_transport import Retry
 from merlin_images.registry.layout import LayoutRegistry
 from merlin_images.registry.port import ImageRegistry
 from merlin_images.registry.reference import Reference, parse_reference
@@ -23,6 +24,7 @@ def open_registry(
     insecure: bool = False,
     ca_file: Path | None = None,
     credentials: Credentials | None = None,
+    retry: Retry | None = None,
 ) -> ImageRegistry:
     """Open the registry of a reference, a host (``registry.example.com:5000``), or
     ``layout:FOLDER``.
@@ -40,6 +42,7 @@ def open_registry(
         insecure=insecure,
         ca_file=ca_file,
         credentials=credentials or DockerCredentials(),
+        retry=retry,
     )
 
 

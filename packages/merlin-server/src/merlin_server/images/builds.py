@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from sqlalchemy.orm import Session
-
+from merlin_images.registry.reference import parse_reference
 from merlin_server.database import Database
+from merlin_server.images.existence import ExistenceCheck
 from merlin_server.images.model import VersionImage, describe_image
 from merlin_server.images.store import ImageRow
 from merlin_server.models.service import load_model
@@ -21,16 +21,34 @@ class Builds:
     """``registry_prefix`` is host and path before project and model."""
 
     def __init__(
-        self, database: Database, registry_prefix: str, notify: Callable[[], None]
+        self,
+        database: Database,
+        registry_prefix: str,
+        existence: ExistenceCheck,
+        notify: Callable[[], None],
     ) -> None:
         self._database = database
         self._prefix = registry_prefix
+        self._existence = existence
         self._notify = notify
 
     def get(self, model_id: int, version_id: int) -> VersionImage:
-        """Return the newest build; state ``unknown`` if there was none."""
+        """Return the newest build, state ``unknown`` if there was none, and whether the registry
+        has the version's image now."""
         with self._database.read() as session:
-            return self._describe(session, model_id, version_id)
+            load_version(session, model_id, version_id)
+            model = load_model(session, model_id)
+            project = session.get_one(ProjectRow, model.project_id)
+            row = session.get(ImageRow, (model_id, version_id))
+        target = f"{self._prefix}/{project.name}/{model.name.lower()}:{version_id}"
+        return describe_image(
+            row,
+            self._existence.of(parse_reference(target)),
+            project_id=project.id,
+            model_id=model_id,
+            version_id=version_id,
+            target=target,
+        )
 
     def request(self, model_id: int, version_id: int) -> None:
         """Have the image built; an image that is there already is found, not built again."""
@@ -46,15 +64,3 @@ class Builds:
             session.flush()
             request(session, KIND, f"{model_id}/{version_id}")
         self._notify()
-
-    def _describe(self, session: Session, model_id: int, version_id: int) -> VersionImage:
-        load_version(session, model_id, version_id)
-        model = load_model(session, model_id)
-        project = session.get_one(ProjectRow, model.project_id)
-        return describe_image(
-            session.get(ImageRow, (model_id, version_id)),
-            project_id=project.id,
-            model_id=model_id,
-            version_id=version_id,
-            target=f"{self._prefix}/{project.name}/{model.name.lower()}:{version_id}",
-        )

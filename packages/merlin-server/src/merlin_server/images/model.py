@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from merlin_server.endpoints.model import ResourceRequestBody
+from merlin_server.images.existence import Existence
 from merlin_server.images.store import ImageRow
 from merlin_server.wire_types import Body, Entity
 
@@ -28,7 +29,9 @@ class BuildStatus(Entity):
 
 
 class VersionImage(Entity):
-    """The image of a version. ``report`` tells its layers, lock and notes once it is built."""
+    """The image of a version. ``existence`` is the registry's answer to this very request;
+    ``exists`` says the same in a word, and while the answer is unknown what was known before.
+    ``report`` tells dependency hash, lock, layers and notes once it is built."""
 
     project_id: int
     model_id: int
@@ -36,6 +39,7 @@ class VersionImage(Entity):
     image_ref: str
     digest: str
     exists: bool
+    existence: Existence
     image_building_job_status: BuildStatus
     report: dict[str, Any]
     steps: list[Any]
@@ -43,7 +47,13 @@ class VersionImage(Entity):
 
 
 def describe_image(
-    row: ImageRow | None, *, project_id: int, model_id: int, version_id: int, target: str
+    row: ImageRow | None,
+    existence: Existence,
+    *,
+    project_id: int,
+    model_id: int,
+    version_id: int,
+    target: str,
 ) -> VersionImage:
     """Return the wire form; ``target`` is where the image will be while there is none."""
     state: Any = row.state if row else "unknown"
@@ -53,7 +63,9 @@ def describe_image(
         version_id=version_id,
         image_ref=(row.reference if row else "") or target,
         digest=row.digest if row else "",
-        exists=bool(row and row.digest),
+        exists=existence.state == "present"
+        or (existence.state == "unknown" and bool(row and row.digest)),
+        existence=existence,
         image_building_job_status=BuildStatus(state=state, message=row.message if row else ""),
         report=row.report if row else {},
         steps=row.steps if row else [],
