@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tests.fake_kubernetes.resources import ResourceType
+from tests.fake_kubernetes.resources import Target
 from tests.fake_kubernetes.statuses import forbidden, unauthorized
 
 
@@ -40,25 +40,18 @@ class Access:
     def revoke(self, token: str) -> None:
         self._users.pop(token, None)
 
-    def check(
-        self,
-        authorization: str,
-        verb: str,
-        resource: ResourceType,
-        namespace: str,
-        name: str,
-        subresource: str,
-    ) -> None:
+    def check(self, authorization: str, verb: str, target: Target) -> None:
         """Raise 401 for an unknown token and 403 for what its rules do not allow."""
         user, rules = self._user(authorization)
-        full = f"{resource.plural}/{subresource}" if subresource else resource.plural
-        if any(rule.allows(verb, full, namespace) for rule in rules):
+        if any(rule.allows(verb, target.plural, target.namespace) for rule in rules):
             return
-        where = f' in the namespace "{namespace}"' if namespace else " at the cluster scope"
+        space = target.namespace
+        where = f' in the namespace "{space}"' if space else " at the cluster scope"
         why = (
-            f'User "{user}" cannot {verb} resource "{full}" in API group "{resource.group}"{where}'
+            f'User "{user}" cannot {verb} resource "{target.plural}"'
+            f' in API group "{target.resource.group}"{where}'
         )
-        raise forbidden(resource, name, why)
+        raise forbidden(target.resource, target.name, why)
 
     def authenticate(self, authorization: str) -> None:
         """Raise 401 for an unknown token."""

@@ -142,7 +142,7 @@ def _without(value: Any, path: Path, schema: Schema) -> Any:
         if not rest:
             return {k: v for k, v in value.items() if k != name}
         left = _without(value[name], rest, schemas.child(schema, name))
-        if left == {} or left == []:
+        if left in ({}, []):
             return {k: v for k, v in value.items() if k != name}
         return {**value, name: left}
     if isinstance(value, list) and first.startswith("k:"):

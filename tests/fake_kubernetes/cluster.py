@@ -21,7 +21,7 @@ from tests.fake_kubernetes.garbage import GarbageCollector
 from tests.fake_kubernetes.jobs import JobController
 from tests.fake_kubernetes.kubelet import Kubelet
 from tests.fake_kubernetes.lists import Lists
-from tests.fake_kubernetes.resources import BUILT_IN, NAMESPACES, ResourceType
+from tests.fake_kubernetes.resources import BUILT_IN, NAMESPACES, ResourceType, Target
 from tests.fake_kubernetes.server import Server
 from tests.fake_kubernetes.storage import Object, Storage
 
@@ -58,11 +58,11 @@ class FakeCluster:
         self._garbage = GarbageCollector(self.api)
         self._server = Server(
             self.api,
-            self.lists,
-            self.access,
-            self.faults,
-            [*BUILT_IN, *custom],
-            self.kubelet.read_log,
+            lists=self.lists,
+            access=self.access,
+            faults=self.faults,
+            resources=[*BUILT_IN, *custom],
+            read_log=self.kubelet.read_log,
             strict=strict,
         )
         self.access.grant(ADMIN, "admin", EVERYTHING)
@@ -89,7 +89,7 @@ class FakeCluster:
 
     def create_namespace(self, name: str) -> None:
         body = f'{{"metadata": {{"name": "{name}"}}}}'
-        self.api.create(NAMESPACES, "", body, Options("fake"))
+        self.api.create(Target(NAMESPACES), body, Options("fake"))
 
     def token(self, token: str, rules: Sequence[Rule], user: str = "") -> str:
         """Let a new token do what the rules allow."""
@@ -170,10 +170,7 @@ class FakeCluster:
                     if self.step():
                         continue
                     with self.storage.changed:
-                        seen = self.storage.writes
-                        self.storage.changed.wait_for(
-                            lambda: over.is_set() or self.storage.writes != seen, timeout=0.05
-                        )
+                        self.storage.changed.wait(0.05)
             except BaseException as error:  # noqa: BLE001 - raised by whoever waits for the thread
                 errors.append(error)
 

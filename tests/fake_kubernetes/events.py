@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from tests.fake_kubernetes.api import Api, Options
-from tests.fake_kubernetes.resources import EVENTS
+from tests.fake_kubernetes.resources import EVENTS, Target
 
 Object = dict[str, Any]
 
@@ -37,4 +37,4 @@ def record(api: Api, about: Object, kind: str, reason: str, message: str) -> Non
             "lastTimestamp": api.timestamp(),
             "source": {"component": "fake"},
         }
-        api.create(EVENTS, metadata["namespace"], json.dumps(event), Options("fake"))
+        api.create(Target(EVENTS, metadata["namespace"]), json.dumps(event), Options("fake"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tests.fake_kubernetes.api import FOREGROUND, ORPHAN, Api
-from tests.fake_kubernetes.resources import NAMESPACES, ResourceType
+from tests.fake_kubernetes.resources import NAMESPACES, ResourceType, Target
 
 Object = dict[str, Any]
 MANAGER = "garbage-collector"
@@ -70,8 +70,8 @@ class GarbageCollector:
         metadata = item["metadata"]
         if self._current(resource, item):
             how = {"propagationPolicy": "Background", "preconditions": {"uid": metadata["uid"]}}
-            namespace = metadata.get("namespace", "")
-            self._api.delete(resource, namespace, metadata["name"], how, dry_run=False)
+            at = Target(resource, metadata.get("namespace", ""), metadata["name"])
+            self._api.delete(at, how)
 
     def _release(self, resource: ResourceType, item: Object, finalizer: str) -> None:
         current = self._current(resource, item)

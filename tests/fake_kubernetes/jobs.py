@@ -6,9 +6,10 @@ import json
 from datetime import datetime, timedelta
 from typing import Any
 
+from tests.fake_kubernetes import conditions
 from tests.fake_kubernetes.api import Api, Options
 from tests.fake_kubernetes.events import record
-from tests.fake_kubernetes.resources import JOBS, PODS
+from tests.fake_kubernetes.resources import JOBS, PODS, ResourceType, Target
 from tests.fake_kubernetes.statuses import ApiStatus
 
 Object = dict[str, Any]
@@ -34,42 +35,40 @@ class JobController:
 
     def _sync(self, job: Object) -> None:
         status = job["status"]
-        if _is(job, "Complete") or _is(job, "Failed"):
+        if conditions.holds(job, "Complete") or conditions.holds(job, "Failed"):
             self._expire(job)
             return
         if "deletionTimestamp" in job["metadata"]:
             return
-        now = self._api.timestamp()
-        suspended = job["spec"].get("suspend")
-        if not status.get("startTime") and not suspended:
-            status["startTime"] = now
+        if not status.get("startTime") and not job["spec"].get("suspend"):
+            status["startTime"] = self._api.timestamp()
         pods = self._own_pods(job)
         ignored = self._count_ended(job, pods)
-        active = [pod for pod in pods if not _ended(pod)]
-        if not _is(job, "FailureTarget") and not _is(job, "SuccessCriteriaMet"):
-            self._judge(job, active)
-        if _is(job, "FailureTarget") or _is(job, "SuccessCriteriaMet"):
+        active = self._act(job, [pod for pod in pods if not _ended(pod)], waits=ignored)
+        _tell_counts(status, active)
+        self._api.save(JOBS, job, MANAGER, "status")
+
+    def _act(self, job: Object, active: list[Object], *, waits: bool) -> list[Object]:
+        """Make or delete Pods as the Job needs; answer which are active now."""
+        if not _decided(job):
+            self._judge(job)
+        if _decided(job):
             self._delete_pods(active)
             if not active:
                 self._conclude(job)
-        elif suspended:
+        elif job["spec"].get("suspend"):
             self._suspend(job, active)
         else:
-            _clear(job, "Suspended", now)
-            if not ignored:
-                active = [*active, *self._make_pods(job, active)]
-        terminating = [pod for pod in active if "deletionTimestamp" in pod["metadata"]]
-        status["active"] = len(active) - len(terminating)
-        status["terminating"] = len(terminating)
-        status["ready"] = sum(_is(pod, "Ready") for pod in active)
-        status.setdefault("uncountedTerminatedPods", {})
-        for field in ("active", "failed", "succeeded"):
-            # Zero is left out on the wire.
-            if not status.get(field):
-                status.pop(field, None)
-        self._api.save(JOBS, job, MANAGER, "status")
+            if conditions.holds(job, "Suspended"):
+                now, message = self._api.timestamp(), "Job resumed"
+                conditions.put(
+                    job, "Suspended", "False", now=now, reason="JobResumed", message=message
+                )
+            if not waits:
+                return [*active, *self._make_pods(job, active)]
+        return active
 
-    def _judge(self, job: Object, active: list[Object]) -> None:
+    def _judge(self, job: Object) -> None:
         spec, status, now = job["spec"], job["status"], self._api.now()
         limit = spec.get("activeDeadlineSeconds")
         started = status.get("startTime")
@@ -79,14 +78,13 @@ class JobController:
         elif status.get("failed", 0) > spec["backoffLimit"]:
             message = "Job has reached the specified backoff limit"
             self._say(job, "FailureTarget", "BackoffLimitExceeded", message)
-        elif limit and started and not spec.get("suspend"):
-            if now - datetime.fromisoformat(started) >= timedelta(seconds=limit):
-                message = "Job was active longer than specified deadline"
-                self._say(job, "FailureTarget", "DeadlineExceeded", message)
+        elif limit and started and not spec.get("suspend") and _since(started, now) >= limit:
+            message = "Job was active longer than specified deadline"
+            self._say(job, "FailureTarget", "DeadlineExceeded", message)
 
     def _conclude(self, job: Object) -> None:
-        success = _is(job, "SuccessCriteriaMet")
-        why = _condition(job, "SuccessCriteriaMet" if success else "FailureTarget")
+        success = conditions.holds(job, "SuccessCriteriaMet")
+        why = conditions.find(job, "SuccessCriteriaMet" if success else "FailureTarget")
         self._say(job, "Complete" if success else "Failed", why["reason"], why["message"])
         if success:
             job["status"]["completionTime"] = self._api.timestamp()
@@ -154,7 +152,8 @@ class JobController:
             },
             "spec": template["spec"],
         }
-        made = self._api.create(PODS, metadata["namespace"], json.dumps(pod), Options(MANAGER))
+        at = Target(PODS, metadata["namespace"])
+        made = self._api.create(at, json.dumps(pod), Options(MANAGER))
         message = f"Created pod: {made['metadata']['name']}"
         record(self._api, job, "Normal", "SuccessfulCreate", message)
         return made
@@ -168,20 +167,17 @@ class JobController:
         for pod in pods:
             if "deletionTimestamp" in pod["metadata"]:
                 continue
-            namespace, name = pod["metadata"]["namespace"], pod["metadata"]["name"]
-            self._api.delete(PODS, namespace, name, {}, dry_run=False)
+            self._api.delete(_target(PODS, pod), {})
 
     def _expire(self, job: Object) -> None:
         for pod in self._own_pods(job):
             self._let_go(pod)
         ttl = job["spec"].get("ttlSecondsAfterFinished")
-        ended = _condition(job, "Complete" if _is(job, "Complete") else "Failed")
+        ended = conditions.find(job, "Complete" if conditions.holds(job, "Complete") else "Failed")
         since = datetime.fromisoformat(ended["lastTransitionTime"])
-        if ttl is not None and self._api.now() >= since + timedelta(seconds=ttl):
-            if "deletionTimestamp" not in job["metadata"]:
-                how = {"propagationPolicy": "Foreground"}
-                namespace, name = job["metadata"]["namespace"], job["metadata"]["name"]
-                self._api.delete(JOBS, namespace, name, how, dry_run=False)
+        due = ttl is not None and self._api.now() >= since + timedelta(seconds=ttl)
+        if due and "deletionTimestamp" not in job["metadata"]:
+            self._api.delete(_target(JOBS, job), {"propagationPolicy": "Foreground"})
 
     def _own_pods(self, job: Object) -> list[Object]:
         uid = job["metadata"]["uid"]
@@ -211,12 +207,31 @@ class JobController:
 
     def _say(self, job: Object, kind: str, reason: str, message: str) -> None:
         now = self._api.timestamp()
-        if _is(job, kind):
-            return
-        kept = [c for c in job["status"].get("conditions") or () if c["type"] != kind]
-        condition = {"type": kind, "status": "True", "reason": reason, "message": message}
-        times = {"lastProbeTime": now, "lastTransitionTime": now}
-        job["status"]["conditions"] = [*kept, {**condition, **times}]
+        conditions.put(job, kind, "True", now=now, reason=reason, message=message)
+
+
+def _decided(job: Object) -> bool:
+    return any(conditions.holds(job, kind) for kind in ("FailureTarget", "SuccessCriteriaMet"))
+
+
+def _target(resource: ResourceType, item: Object) -> Target:
+    return Target(resource, item["metadata"]["namespace"], item["metadata"]["name"])
+
+
+def _since(time: str, now: datetime) -> float:
+    return (now - datetime.fromisoformat(time)).total_seconds()
+
+
+def _tell_counts(status: Object, active: list[Object]) -> None:
+    terminating = [pod for pod in active if "deletionTimestamp" in pod["metadata"]]
+    status["active"] = len(active) - len(terminating)
+    status["terminating"] = len(terminating)
+    status["ready"] = sum(conditions.holds(pod, "Ready") for pod in active)
+    status.setdefault("uncountedTerminatedPods", {})
+    for field in ("active", "failed", "succeeded"):
+        # Zero is left out on the wire.
+        if not status.get(field):
+            status.pop(field, None)
 
 
 def _ended(pod: Object) -> bool:
@@ -224,23 +239,6 @@ def _ended(pod: Object) -> bool:
     phase = pod["status"].get("phase")
     lost = "deletionTimestamp" in pod["metadata"] and not pod["spec"].get("nodeName")
     return phase in ("Succeeded", "Failed") or lost
-
-
-def _is(item: Object, kind: str) -> bool:
-    condition = _condition(item, kind)
-    return bool(condition) and condition["status"] == "True"
-
-
-def _condition(item: Object, kind: str) -> Object:
-    conditions = item["status"].get("conditions") or ()
-    return next((each for each in conditions if each["type"] == kind), {})
-
-
-def _clear(job: Object, kind: str, now: str) -> None:
-    condition = _condition(job, kind)
-    if condition and condition["status"] == "True":
-        resumed = {"reason": "JobResumed", "message": "Job resumed", "lastTransitionTime": now}
-        condition.update({"status": "False", **resumed})
 
 
 def _met_codes(rule: Object | None, pod: Object) -> str:
@@ -261,7 +259,7 @@ def _met_codes(rule: Object | None, pod: Object) -> str:
 
 def _met_conditions(rule: Object, pod: Object) -> str:
     for pattern in rule.get("onPodConditions") or ():
-        found = _condition(pod, pattern["type"])
+        found = conditions.find(pod, pattern["type"])
         if found and found["status"] == pattern.get("status", "True"):
             return f"Pod has condition {pattern['type']}"
     return ""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from tests.fake_kubernetes import conditions, volumes
 from tests.fake_kubernetes.api import Api
 from tests.fake_kubernetes.events import record
 from tests.fake_kubernetes.outcomes import (
@@ -19,10 +20,9 @@ from tests.fake_kubernetes.outcomes import (
     Hangs,
     NodeLost,
     PodOutcome,
-    Step,
     Unschedulable,
 )
-from tests.fake_kubernetes.resources import CONFIG_MAPS, PODS, SECRETS
+from tests.fake_kubernetes.resources import PODS, Target
 from tests.fake_kubernetes.statuses import bad_request
 
 Object = dict[str, Any]
@@ -74,7 +74,7 @@ class Kubelet:
         self, namespace: str, name: str, query: dict[str, str], left: Callable[[], bool]
     ) -> Iterator[str]:
         """The log of a container, as the API reads it; with ``follow`` until the container ends."""
-        pod = self._api.get(PODS, namespace, name)
+        pod = self._api.get(Target(PODS, namespace, name))
         container = _log_container(pod, query.get("container", ""))
         _refuse_waiting(pod, container, query)
         key = (pod["metadata"]["uid"], container)
@@ -114,8 +114,8 @@ class Kubelet:
         elif not pod["spec"].get("nodeName"):
             self._bind(pod, outcome)
         elif isinstance(outcome, Evicted) and pod["status"].get("phase") == "Running":
-            disruption = _condition("DisruptionTarget", "True", "TerminationByKubelet")
-            _set_condition(pod, disruption, self._api.timestamp())
+            now = self._api.timestamp()
+            conditions.put(pod, "DisruptionTarget", "True", now=now, reason="TerminationByKubelet")
             self._end(pod, "Failed", "Evicted", outcome.message)
         elif self._overdue(pod):
             message = "Pod was active on the node longer than the specified deadline"
@@ -126,13 +126,13 @@ class Kubelet:
     def _bind(self, pod: Object, outcome: PodOutcome | None) -> None:
         now = self._api.timestamp()
         if isinstance(outcome, Unschedulable):
-            condition = _condition("PodScheduled", "False", "Unschedulable", outcome.message)
-            _set_condition(pod, condition, now)
+            said = {"reason": "Unschedulable", "message": outcome.message}
+            conditions.put(pod, "PodScheduled", "False", now=now, **said)
             record(self._api, pod, "Warning", "FailedScheduling", outcome.message)
             self._save(pod)
             return
         pod["spec"]["nodeName"] = NODE
-        _set_condition(pod, _condition("PodScheduled", "True"), now)
+        conditions.put(pod, "PodScheduled", "True", now=now)
         pod["status"]["startTime"] = now
         for field, kind in (("initContainerStatuses", "initContainers"), _MAIN):
             waiting = (
@@ -156,7 +156,7 @@ class Kubelet:
                 self._api.storage.put(PODS, pod)
 
     def _advance(self, pod: Object) -> None:
-        missing = self._missing_volume(pod)
+        missing = volumes.missing(self._api, pod)
         if missing:
             record(self._api, pod, "Warning", "FailedMount", missing)
             return
@@ -196,34 +196,47 @@ class Kubelet:
         outcome = self._outcomes[key]
         now = self._api.timestamp()
         if isinstance(outcome, CannotPull):
-            image = container["image"]
-            again = status["state"].get("waiting", {}).get("reason") == "ErrImagePull"
-            reason = "ImagePullBackOff" if again else "ErrImagePull"
-            if status["state"].get("waiting", {}).get("reason") != "ImagePullBackOff":
-                message = (
-                    f'Back-off pulling image "{image}": {outcome.message}'
-                    if again
-                    else f'Failed to pull image "{image}": {outcome.message}'
-                )
-                status["state"] = {"waiting": {"reason": reason, "message": message}}
-                record(self._api, pod, "Warning", "BackOff" if again else "Failed", message)
-            pod["status"]["phase"] = "Pending"
+            self._fail_to_pull(pod, container, status, outcome)
         elif "running" not in status["state"]:
             status["state"] = {"running": {"startedAt": now}}
             status["imageID"] = container["image"]
             status["ready"] = True
             pod["status"]["phase"] = "Running" if _is_main(pod, container) else "Pending"
-            _set_condition(pod, _condition("Ready", "True"), now)
+            conditions.put(pod, "Ready", "True", now=now)
             log = "" if isinstance(outcome, Executes) else outcome.log
             self._logs.setdefault(key, []).append(log)
         elif not isinstance(outcome, Hangs):
-            ended = (
-                self._execute(pod, container, outcome) if isinstance(outcome, Executes) else outcome
-            )
+            ended = self._ending(pod, container, outcome)
             if ended.log and not self._logs[key][-1].endswith(ended.log):
                 self._logs[key][-1] += ended.log
             status["state"] = {"terminated": self._terminated(container, status, ended, key)}
             status["ready"] = False
+
+    def _fail_to_pull(
+        self, pod: Object, container: Object, status: Object, outcome: CannotPull
+    ) -> None:
+        image, pod["status"]["phase"] = container["image"], "Pending"
+        match status["state"].get("waiting", {}).get("reason"):
+            case "ImagePullBackOff":
+                return
+            case "ErrImagePull":
+                reason, event, did = "ImagePullBackOff", "BackOff", "Back-off pulling"
+            case _:
+                reason, event, did = "ErrImagePull", "Failed", "Failed to pull"
+        message = f'{did} image "{image}": {outcome.message}'
+        status["state"] = {"waiting": {"reason": reason, "message": message}}
+        record(self._api, pod, "Warning", event, message)
+
+    def _ending(self, pod: Object, container: Object, outcome: Exits | Executes) -> Exits:
+        if isinstance(outcome, Exits):
+            return outcome
+        if self._folder is None:
+            raise AssertionError("a container can only run for real with FakeCluster(folder=...)")
+        step = volumes.step(self._api, pod, container, self._folder)
+        ended = outcome.run(step)
+        if step.termination_log.exists() and not ended.message:
+            ended = replace(ended, message=step.termination_log.read_text())
+        return ended
 
     def _terminated(
         self, container: Object, status: Object, ended: Exits, key: tuple[str, str]
@@ -260,7 +273,7 @@ class Kubelet:
     def _finish(self, pod: Object, phase: str) -> None:
         pod["status"]["phase"] = phase
         reason = "PodCompleted" if phase == "Succeeded" else "PodFailed"
-        _set_condition(pod, _condition("Ready", "False", reason), self._api.timestamp())
+        conditions.put(pod, "Ready", "False", now=self._api.timestamp(), reason=reason)
         self._save(pod)
 
     def _end(self, pod: Object, phase: str, reason: str = "", message: str = "") -> None:
@@ -282,84 +295,28 @@ class Kubelet:
         if "deletionTimestamp" not in pod["metadata"]:
             message = f"Node {NODE} which was running pod {pod['metadata']['name']} is unresponsive"
             pod["status"] |= {"reason": "NodeLost", "message": message}
-            _set_condition(pod, _condition("Ready", "Unknown", "NodeStatusUnknown"), now)
-            _set_condition(
-                pod, _condition("DisruptionTarget", "True", "DeletionByTaintManager"), now
+            conditions.put(pod, "Ready", "Unknown", now=now, reason="NodeStatusUnknown")
+            conditions.put(
+                pod, "DisruptionTarget", "True", now=now, reason="DeletionByTaintManager"
             )
             self._save(pod)
-            self._api.delete(PODS, *_address(pod), {}, dry_run=False)
+            self._api.delete(Target(PODS, *_address(pod)), {})
             return
         pod["status"]["phase"] = "Failed"
-        _set_condition(pod, _condition("DisruptionTarget", "True", "DeletionByPodGC"), now)
+        conditions.put(pod, "DisruptionTarget", "True", now=now, reason="DeletionByPodGC")
         self._save(pod)
 
     def _collect(self, pod: Object) -> None:
         """A Pod that ended and is being deleted needs no more grace."""
         metadata = pod["metadata"]
         if metadata.get("deletionGracePeriodSeconds"):
-            self._api.delete(PODS, *_address(pod), {"gracePeriodSeconds": 0}, dry_run=False)
+            self._api.delete(Target(PODS, *_address(pod)), {"gracePeriodSeconds": 0})
 
     def _overdue(self, pod: Object) -> bool:
         limit, started = pod["spec"].get("activeDeadlineSeconds"), pod["status"].get("startTime")
         return bool(
             limit and started and (self._api.now() - _time(started)).total_seconds() >= limit
         )
-
-    def _missing_volume(self, pod: Object) -> str:
-        namespace = pod["metadata"]["namespace"]
-        for volume in pod["spec"].get("volumes") or ():
-            for kind, field, resource in _FILES:
-                source = volume.get(kind)
-                if source is None or source.get("optional"):
-                    continue
-                name = source[field]
-                if self._api.storage.get(resource, namespace, name) is None:
-                    return (
-                        f'MountVolume.SetUp failed for volume "{volume["name"]}" :'
-                        f' {resource.kind.lower()} "{name}" not found'
-                    )
-        return ""
-
-    def _execute(self, pod: Object, container: Object, outcome: Executes) -> Exits:
-        if self._folder is None:
-            raise AssertionError("a container can only run for real with FakeCluster(folder=...)")
-        base = self._folder / pod["metadata"]["uid"]
-        volumes = {v["name"]: v for v in pod["spec"].get("volumes") or ()}
-        mounts = {}
-        for mount in container.get("volumeMounts") or ():
-            folder = base / "volumes" / mount["name"]
-            if not folder.exists():
-                folder.mkdir(parents=True)
-                self._fill(folder, volumes[mount["name"]], pod["metadata"]["namespace"])
-            mounts[mount["mountPath"]] = folder / mount.get("subPath", "")
-        log = base / f"{container['name']}.termination"
-        base.mkdir(parents=True, exist_ok=True)
-        step = Step(
-            container["name"],
-            container["image"],
-            [*(container.get("command") or ()), *(container.get("args") or ())],
-            {e["name"]: e.get("value", "") for e in container.get("env") or ()},
-            mounts,
-            log,
-        )
-        ended = outcome.run(step)
-        if log.exists() and not ended.message:
-            ended = Exits(ended.code, log.read_text(), ended.log, ended.reason)
-        return ended
-
-    def _fill(self, folder: Path, volume: Object, namespace: str) -> None:
-        for kind, field, resource in _FILES:
-            if kind not in volume:
-                continue
-            found = self._api.storage.get(resource, namespace, volume[kind][field]) or {}
-            data = found.get("data") or {}
-            chosen = volume[kind].get("items") or [{"key": key, "path": key} for key in data]
-            for item in chosen:
-                target = folder / item["path"]
-                target.parent.mkdir(parents=True, exist_ok=True)
-                text = data[item["key"]]
-                content = base64.b64decode(text) if resource == SECRETS else text.encode()
-                target.write_bytes(content)
 
     def _save(self, pod: Object) -> None:
         """Write the status of a Pod, unless it has gone or changed: the next step sees that."""
@@ -372,7 +329,6 @@ class Kubelet:
 
 
 _MAIN = ("containerStatuses", "containers")
-_FILES = (("secret", "secretName", SECRETS), ("configMap", "name", CONFIG_MAPS))
 
 
 def _address(pod: Object) -> tuple[str, str]:
@@ -414,19 +370,6 @@ def _refuse_waiting(pod: Object, container: str, query: dict[str, str]) -> None:
     reason = status["state"]["waiting"]["reason"] if status else "ContainerCreating"
     name = pod["metadata"]["name"]
     raise bad_request(f'container "{container}" in pod "{name}" is waiting to start: {reason}')
-
-
-def _condition(kind: str, status: str, reason: str = "", message: str = "") -> Object:
-    said = {"reason": reason} if reason else {}
-    return {"type": kind, "status": status, **said, **({"message": message} if message else {})}
-
-
-def _set_condition(item: Object, condition: Object, now: str) -> None:
-    kept = [c for c in item["status"].get("conditions") or () if c["type"] != condition["type"]]
-    old = [c for c in item["status"].get("conditions") or () if c["type"] == condition["type"]]
-    same = old and old[0]["status"] == condition["status"]
-    changed = old[0]["lastTransitionTime"] if same else now
-    item["status"]["conditions"] = [*kept, {**condition, "lastTransitionTime": changed}]
 
 
 def _time(text: str) -> datetime:

@@ -34,6 +34,23 @@ class ResourceType:
         return f"/apis/{self.api_version}" if self.group else f"/api/{self.version}"
 
 
+@dataclass(frozen=True)
+class Target:
+    """What a path names. ``namespace`` is "" for all of them, and for what has none; ``part`` is
+    the subresource.
+    """
+
+    resource: ResourceType
+    namespace: str = ""
+    name: str = ""
+    part: str = ""
+
+    @property
+    def plural(self) -> str:
+        """As rules of access name it: ``pods``, ``pods/log``."""
+        return f"{self.resource.plural}/{self.part}" if self.part else self.resource.plural
+
+
 NAMESPACES = ResourceType("", "v1", "namespaces", "Namespace", namespaced=False)
 PODS = ResourceType("", "v1", "pods", "Pod")
 SECRETS = ResourceType("", "v1", "secrets", "Secret", status=False)

@@ -100,7 +100,8 @@ def merge_key(schema: Schema | None) -> str | None:
     """The key by which a strategic merge patch merges a list; None where it replaces it."""
     if schema is None or "merge" not in schema.get("x-kubernetes-patch-strategy", ""):
         return None
-    return schema.get("x-kubernetes-patch-merge-key", "")
+    key: str = schema.get("x-kubernetes-patch-merge-key", "")
+    return key
 
 
 def atomic(schema: Schema | None) -> bool:

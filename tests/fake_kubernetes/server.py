@@ -8,7 +8,6 @@ import re
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -17,7 +16,7 @@ from tests.fake_kubernetes.access import Access
 from tests.fake_kubernetes.api import Api, Options
 from tests.fake_kubernetes.faults import Fault, Faults
 from tests.fake_kubernetes.lists import Lists, Selection, watch
-from tests.fake_kubernetes.resources import NAMESPACES, ResourceType, discovery
+from tests.fake_kubernetes.resources import NAMESPACES, ResourceType, Target, discovery
 from tests.fake_kubernetes.selectors import matcher
 from tests.fake_kubernetes.statuses import (
     ApiStatus,
@@ -38,20 +37,6 @@ _ONE = {"GET": "get", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 _MANY = {"GET": "list", "POST": "create", "DELETE": "deletecollection"}
 
 
-@dataclass(frozen=True)
-class Target:
-    """What a path names; ``namespace`` is "" for all of them and for what has none."""
-
-    resource: ResourceType
-    namespace: str
-    name: str
-    part: str
-
-    @property
-    def plural(self) -> str:
-        return f"{self.resource.plural}/{self.part}" if self.part else self.resource.plural
-
-
 class Server(ThreadingHTTPServer):
     """Serves an Api on a free port of this machine. Every connection has a thread of its own."""
 
@@ -61,12 +46,12 @@ class Server(ThreadingHTTPServer):
     def __init__(
         self,
         api: Api,
+        *,
         lists: Lists,
         access: Access,
         faults: Faults,
         resources: list[ResourceType],
         read_log: LogReader,
-        *,
         strict: bool,
     ) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
@@ -158,7 +143,8 @@ class _Handler(BaseHTTPRequestHandler):
         except (BrokenPipeError, ConnectionError):
             self.close_connection = True
 
-    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _serve
+    # The names are those of the standard library.
+    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _serve  # noqa: N815
 
     def _respond(self, path: str, query: dict[str, str], body: str) -> None:
         authorization = self.headers.get("Authorization", "")
@@ -178,9 +164,7 @@ class _Handler(BaseHTTPRequestHandler):
         if fault and fault.drop == "request":
             self._hang_up()
             return
-        self.server.access.check(
-            authorization, verb, target.resource, target.namespace, target.name, target.part
-        )
+        self.server.access.check(authorization, verb, target)
         if fault and fault.status:
             raise fault.status
         self._carry_out(verb, target, query, body, fault)
@@ -213,34 +197,30 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(
         self, verb: str, target: Target, query: dict[str, str], body: str
     ) -> tuple[int, Object]:
-        api, resource, namespace = self.server.api, target.resource, target.namespace
+        api = self.server.api
         options = self._options(query)
         match verb:
             case "get":
-                return 200, api.get(resource, namespace, target.name)
+                return 200, api.get(target)
             case "list":
                 limit, token = int(query.get("limit") or 0), query.get("continue", "")
                 version = query.get("resourceVersion", "")
                 selection = self._selection(target, query)
                 return 200, self.server.lists.page(selection, limit, token, version)
             case "create":
-                return 201, api.create(resource, namespace, body, options)
+                return 201, api.create(target, body, options)
             case "update":
-                return 200, api.replace(
-                    resource, namespace, target.name, target.part, body, options
-                )
+                return 200, api.replace(target, body, options)
             case "patch":
                 kind = self.headers.get("Content-Type", "").partition(";")[0]
                 if kind == "application/apply-patch+yaml" and "fieldManager" not in query:
                     raise bad_request("PatchOptions.meta.k8s.io is invalid: fieldManager: Required")
-                answer, made = api.patch(
-                    resource, namespace, target.name, target.part, body, kind, options
-                )
+                answer, made = api.patch(target, body, kind, options)
                 return (201 if made else 200), answer
             case "delete":
                 how = self._delete_options(query, body)
                 dry = options.dry_run
-                return 200, api.delete(resource, namespace, target.name, how, dry_run=dry)
+                return 200, api.delete(target, how, dry_run=dry)
             case _:
                 return 200, self._delete_collection(target, query, body)
 
@@ -251,7 +231,7 @@ class _Handler(BaseHTTPRequestHandler):
             at = item["metadata"].get("namespace", "")
             with contextlib.suppress(ApiStatus):
                 self.server.api.delete(
-                    target.resource, at, item["metadata"]["name"], how, dry_run=dry
+                    Target(target.resource, at, item["metadata"]["name"]), how, dry_run=dry
                 )
         return page
 
@@ -330,7 +310,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Whether the client has closed its end."""
         self.connection.setblocking(False)
         try:
-            return self.connection.recv(1, socket.MSG_PEEK) == b""
+            return not self.connection.recv(1, socket.MSG_PEEK)
         except BlockingIOError:
             return False
         except OSError:

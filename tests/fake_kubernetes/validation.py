@@ -65,38 +65,45 @@ def check_update(resource: ResourceType, old: Object, new: Object) -> None:
     causes = [*check_metadata(resource, new["metadata"])]
     match resource.kind:
         case "Job":
-            causes += _job(new)
-            suspended = old["spec"].get("suspend") and not old.get("status", {}).get("startTime")
-            fixed = ["selector", "completions", "completionMode", "podFailurePolicy"]
-            fixed += [] if suspended else ["template"]
-            for field in fixed:
-                if old["spec"].get(field) != new["spec"].get(field):
-                    value = new["spec"].get(field)
-                    causes.append(_bad(f"spec.{field}", value, "", "field is immutable"))
+            causes += [*_job(new), *_fixed_job(old, new)]
         case "Pod":
-            if _fixed_pod(old["spec"]) != _fixed_pod(new["spec"]):
-                message = (
-                    "Forbidden: pod updates may not change fields other than"
-                    " `spec.containers[*].image`,`spec.initContainers[*].image`,"
-                    "`spec.activeDeadlineSeconds`,`spec.tolerations`,"
-                    "`spec.terminationGracePeriodSeconds`"
-                )
-                causes.append(("FieldValueForbidden", message, "spec"))
+            causes += _fixed_pod(old["spec"], new["spec"])
         case "Secret" | "ConfigMap":
-            causes += _data_keys(new)
-            if old.get("immutable") and any(
-                old.get(k) != new.get(k) for k in ("data", "immutable")
-            ):
-                message = "Forbidden: field is immutable when `immutable` is set"
-                causes.append(("FieldValueForbidden", message, "data"))
-            if old.get("type") != new.get("type"):
-                causes.append(_bad("type", new.get("type"), "", "field is immutable"))
+            causes += [*_data_keys(new), *_fixed_data(old, new)]
         case "Deployment":
             causes += _deployment(new["spec"])
             if old["spec"]["selector"] != new["spec"]["selector"]:
                 causes.append(_bad("spec.selector", "", "", "field is immutable"))
     if causes:
         raise invalid(resource, new["metadata"]["name"], causes)
+
+
+def _fixed_job(old: Object, new: Object) -> Iterator[Cause]:
+    suspended = old["spec"].get("suspend") and not old.get("status", {}).get("startTime")
+    fixed = ["selector", "completions", "completionMode", "podFailurePolicy"]
+    for field in fixed if suspended else [*fixed, "template"]:
+        value = new["spec"].get(field)
+        if old["spec"].get(field) != value:
+            yield _bad(f"spec.{field}", value, "", "field is immutable")
+
+
+def _fixed_pod(old: Object, new: Object) -> Iterator[Cause]:
+    if _fixed_part(old) != _fixed_part(new):
+        message = (
+            "Forbidden: pod updates may not change fields other than"
+            " `spec.containers[*].image`,`spec.initContainers[*].image`,"
+            "`spec.activeDeadlineSeconds`,`spec.tolerations`,"
+            "`spec.terminationGracePeriodSeconds`"
+        )
+        yield "FieldValueForbidden", message, "spec"
+
+
+def _fixed_data(old: Object, new: Object) -> Iterator[Cause]:
+    if old.get("immutable") and any(old.get(k) != new.get(k) for k in ("data", "immutable")):
+        message = "Forbidden: field is immutable when `immutable` is set"
+        yield "FieldValueForbidden", message, "data"
+    if old.get("type") != new.get("type"):
+        yield _bad("type", new.get("type"), "", "field is immutable")
 
 
 def quantity(text: Any) -> Decimal:
@@ -193,22 +200,19 @@ def _container(container: Object, volumes: set[str], at: str) -> Iterator[Cause]
         if variable.get("value") and variable.get("valueFrom"):
             message = "may not be specified when `value` is not empty"
             yield _bad(f"{at}.env[{index}].valueFrom", "", "", message)
-    mounts = container.get("volumeMounts") or []
-    for index, mount in enumerate(mounts):
-        if mount["name"] not in volumes:
-            yield (
-                "FieldValueNotFound",
-                f'Not found: "{mount["name"]}"',
-                f"{at}.volumeMounts[{index}].name",
-            )
-        if ":" in mount["mountPath"]:
-            message = "must not contain ':'"
-            yield _bad(f"{at}.volumeMounts[{index}].mountPath", mount["mountPath"], "", message)
-    for index, mount in enumerate(mounts):
-        if mount["mountPath"] in [m["mountPath"] for m in mounts[:index]]:
-            field = f"{at}.volumeMounts[{index}].mountPath"
-            yield _bad(field, mount["mountPath"], "", "must be unique")
+    yield from _mounts(container.get("volumeMounts") or [], volumes, f"{at}.volumeMounts")
     yield from _resources(container.get("resources") or {}, f"{at}.resources")
+
+
+def _mounts(mounts: list[Object], volumes: set[str], at: str) -> Iterator[Cause]:
+    for index, mount in enumerate(mounts):
+        name, path = mount["name"], mount["mountPath"]
+        if name not in volumes:
+            yield "FieldValueNotFound", f'Not found: "{name}"', f"{at}[{index}].name"
+        if ":" in path:
+            yield _bad(f"{at}[{index}].mountPath", path, "", "must not contain ':'")
+        if path in [each["mountPath"] for each in mounts[:index]]:
+            yield _bad(f"{at}[{index}].mountPath", path, "", "must be unique")
 
 
 def _resources(resources: Object, at: str) -> Iterator[Cause]:
@@ -252,7 +256,7 @@ def _data_keys(item: Object) -> Iterator[Cause]:
             yield _bad(f"data[{key}]", key, "a valid config key")
 
 
-def _fixed_pod(spec: Object) -> Object:
+def _fixed_part(spec: Object) -> Object:
     free = {"activeDeadlineSeconds", "tolerations", "terminationGracePeriodSeconds"}
     fixed = {key: value for key, value in spec.items() if key not in free}
     for kind in ("containers", "initContainers"):
