@@ -214,7 +214,7 @@ class Api:
         if (wanted.get("metadata") or {}).get("managedFields"):
             raise bad_request("metadata.managedFields must be nil")
         _check_identity(at, wanted)
-        schemas.check(resource, wanted, strict=True)
+        schemas.check(resource, wanted, applied=True)
         old = self.storage.get(resource, at.namespace, at.name)
         if old is None and at.part:
             raise not_found(resource, at.name)

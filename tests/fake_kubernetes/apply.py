@@ -43,13 +43,14 @@ def applied(
     me = (manager, "Apply", part)
     new = set(fields(_owned_part(wanted), schema))
     others = {key: owned for key, owned in entries.items() if key != me}
-    taken = _taken(live, wanted, schema, new, others)
+    merged = _merged(live, _owned_part(wanted), schema)
+    taken = _taken(live, merged, schema, new, others)
     if taken and not force:
         raise apply_conflict(taken_causes(taken))
     for key, path in taken:
         others[key] = {each for each in others[key] if each[: len(path)] != path}
-    merged = _merged(live, _owned_part(wanted), schema)
-    for path in sorted(entries.get(me, set()) - new, key=len, reverse=True):
+    # Items before their fields: an item that goes takes along what the server filled in.
+    for path in sorted(entries.get(me, set()) - new, key=lambda path: (path[-1] != ".", path)):
         if not any(path in owned for owned in others.values()):
             merged = _without(merged, path, schema)
     return _with_entries(live, merged, {**others, me: new}, now)
@@ -103,12 +104,12 @@ def taken_causes(taken: list[tuple[tuple[str, str, str], Path]]) -> list[Cause]:
 
 
 def _taken(
-    live: Object, wanted: Object, schema: Schema, new: set[Path], others: dict[Any, set[Path]]
+    live: Object, merged: Object, schema: Schema, new: set[Path], others: dict[Any, set[Path]]
 ) -> list[tuple[tuple[str, str, str], Path]]:
     return [
         (key, path)
         for path in sorted(new)
-        if path[-1] != "." and _value(live, path, schema) != _value(wanted, path, schema)
+        if path[-1] != "." and _value(live, path, schema) != _value(merged, path, schema)
         for key, owned in others.items()
         if path in owned or any(each[: len(path)] == path for each in owned)
     ]

@@ -138,8 +138,8 @@ class FakeCluster:
     def step(self) -> bool:
         """Let every controller act once; say whether any wrote anything."""
         before = self.storage.writes
-        self.jobs.step()
         self.kubelet.step()
+        self.jobs.step()
         self._garbage.step()
         return self.storage.writes != before
 

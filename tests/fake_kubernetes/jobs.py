@@ -39,6 +39,8 @@ class JobController:
             self._expire(job)
             return
         if "deletionTimestamp" in job["metadata"]:
+            for pod in filter(_ended, self._own_pods(job)):
+                self._let_go(pod)
             return
         if not status.get("startTime") and not job["spec"].get("suspend"):
             status["startTime"] = self._api.timestamp()

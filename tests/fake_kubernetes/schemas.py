@@ -11,17 +11,20 @@ from kubernetes_validate.utils import latest_version, schema_contents
 from referencing import Registry, Resource
 
 from tests.fake_kubernetes.resources import ResourceType
-from tests.fake_kubernetes.statuses import Cause, bad_request, invalid
+from tests.fake_kubernetes.statuses import Cause, bad_request, invalid, not_in_schema
 
 Object = dict[str, Any]
 Schema = dict[str, Any]
 
 
-def check(resource: ResourceType, item: Object, *, strict: bool) -> None:
+def check(
+    resource: ResourceType, item: Object, *, strict: bool = False, applied: bool = False
+) -> None:
     """Refuse what the schema of a kind does not allow.
 
     A wrong type is a 400, as the object cannot be decoded; so is an unknown field, where the
-    caller asked for strict validation. A missing or unsupported value is a 422.
+    caller asked for strict validation; an ``applied`` configuration has no choice, and is told so
+    with a 500. A missing or unsupported value is a 422.
     """
     if resource.custom:
         return
@@ -33,7 +36,7 @@ def check(resource: ResourceType, item: Object, *, strict: bool) -> None:
             case "additionalProperties":
                 prefix = f"{path}." if path else ""
                 names = sorted(set(error.instance) - set(error.schema.get("properties", {})))
-                unknown += [f'unknown field "{prefix}{name}"' for name in names]
+                unknown += [f"{prefix}{name}" for name in names]
             case "type" | "oneOf":
                 version = resource.version
                 raise bad_request(
@@ -45,8 +48,11 @@ def check(resource: ResourceType, item: Object, *, strict: bool) -> None:
                 causes.append(("FieldValueRequired", "Required value", field))
             case _:
                 causes.append(("FieldValueInvalid", error.message, path))
+    if unknown and applied:
+        raise not_in_schema(f".{unknown[0]}")
     if unknown and strict:
-        raise bad_request(f"strict decoding error: {', '.join(unknown)}")
+        told = ", ".join(f'unknown field "{field}"' for field in unknown)
+        raise bad_request(f"strict decoding error: {told}")
     if causes:
         raise invalid(resource, item.get("metadata", {}).get("name", ""), causes)
 

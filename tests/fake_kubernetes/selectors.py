@@ -56,7 +56,8 @@ def _field_test(kind: str, part: str) -> Matcher:
         raise bad_request(f"invalid field selector: '{part}'; can't understand '{part}'")
     path, operator, value = found.groups()
     if path not in {"metadata.name", "metadata.namespace"} | _FIELDS.get(kind, set()):
-        raise bad_request(f"field label not supported: {path}")
+        known = '"metadata.name", "metadata.namespace"'
+        raise bad_request(f'"{path}" is not a known field selector: only {known}')
     same = operator != "!="
     return lambda item: (_at(item, path) == value) == same
 

@@ -7,11 +7,13 @@ import json
 import re
 import socket
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from tests.fake_kubernetes import statuses
 from tests.fake_kubernetes.access import Access
 from tests.fake_kubernetes.api import Api, Options
 from tests.fake_kubernetes.faults import Fault, Faults
@@ -142,6 +144,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(status.code, status.body, status.retry_after)
         except (BrokenPipeError, ConnectionError):
             self.close_connection = True
+        except Exception:  # noqa: BLE001 - a fault of the fake must be seen in the test it spoils
+            message = f"the fake cluster failed:\n{traceback.format_exc()}"
+            self._send(500, ApiStatus(500, "InternalError", message).body)
 
     # The names are those of the standard library.
     do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _serve  # noqa: N815
@@ -214,7 +219,7 @@ class _Handler(BaseHTTPRequestHandler):
             case "patch":
                 kind = self.headers.get("Content-Type", "").partition(";")[0]
                 if kind == "application/apply-patch+yaml" and "fieldManager" not in query:
-                    raise bad_request("PatchOptions.meta.k8s.io is invalid: fieldManager: Required")
+                    raise statuses.no_manager()
                 answer, made = api.patch(target, body, kind, options)
                 return (201 if made else 200), answer
             case "delete":

@@ -34,7 +34,7 @@ class ApiStatus(Exception):
             "metadata": {},
             "status": "Failure",
             "message": message,
-            "reason": reason,
+            **({"reason": reason} if reason else {}),
             **({"details": details} if details else {}),
             "code": code,
         }
@@ -86,6 +86,21 @@ def invalid(resource: ResourceType, name: str, causes: Sequence[Cause]) -> ApiSt
     if resource.group:
         details["group"] = resource.group
     return ApiStatus(422, "Invalid", f'{qualified} "{name}" is invalid: {text}', details)
+
+
+def no_manager() -> ApiStatus:
+    """An apply that names no field manager."""
+    message = "Required value: is required for apply patch"
+    cause: Cause = ("FieldValueRequired", message, "fieldManager")
+    details = {"group": "meta.k8s.io", "kind": "PatchOptions", "causes": _causes([cause])}
+    text = f'PatchOptions.meta.k8s.io "" is invalid: fieldManager: {message}'
+    return ApiStatus(422, "Invalid", text, details)
+
+
+def not_in_schema(field: str) -> ApiStatus:
+    """An applied configuration with an unknown field: without a reason, as real servers say it."""
+    message = f"failed to create typed patch object: {field}: field not declared in schema"
+    return ApiStatus(500, "", message)
 
 
 def bad_request(message: str) -> ApiStatus:

@@ -23,17 +23,27 @@ _POWERS = {
     **{f"{s}i": Decimal(1024) ** p for p, s in enumerate("KMGTPE", 1)},
 }
 _LABEL_KINDS = {"Namespace", "Service"}
+_LABEL_RULE = (
+    "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-',"
+    " and must start and end with an alphanumeric character"
+)
+_SUBDOMAIN_RULE = (
+    "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.',"
+    " and must start and end with an alphanumeric character"
+)
 ANNOTATIONS_LIMIT = 256 * 1024
 
 
 def check_metadata(resource: ResourceType, metadata: Object) -> Iterator[Cause]:
     name = metadata.get("name", "")
     if resource.kind in _LABEL_KINDS:
-        valid, limit, rule = _DNS_LABEL, 63, "a lowercase RFC 1123 label"
+        valid, limit, rule = _DNS_LABEL, 63, _LABEL_RULE
     else:
-        valid, limit, rule = _DNS_SUBDOMAIN, 253, "a lowercase RFC 1123 subdomain"
-    if not valid.fullmatch(name) or len(name) > limit:
-        yield _bad("metadata.name", name, f"{rule} of at most {limit} characters")
+        valid, limit, rule = _DNS_SUBDOMAIN, 253, _SUBDOMAIN_RULE
+    if not valid.fullmatch(name):
+        yield _bad("metadata.name", name, "", rule)
+    if len(name) > limit:
+        yield _bad("metadata.name", name, f"no more than {limit} characters")
     yield from _labels(metadata.get("labels"), "metadata.labels")
     annotations = metadata.get("annotations") or {}
     for key in annotations:
