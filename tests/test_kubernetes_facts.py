@@ -165,6 +165,51 @@ REFUSED: list[tuple[str, Object, str]] = [
         "spec.template.spec.containers[0].env[0].name",
     ),
     (
+        "a pull policy",
+        job(containers=[{**CONTAINER, "imagePullPolicy": "Sometimes"}]),
+        "spec.template.spec.containers[0].imagePullPolicy",
+    ),
+    (
+        "a policy of termination messages",
+        job(containers=[{**CONTAINER, "terminationMessagePolicy": "Logs"}]),
+        "spec.template.spec.containers[0].terminationMessagePolicy",
+    ),
+    (
+        "a port",
+        job(containers=[{**CONTAINER, "ports": [{"containerPort": 70000}]}]),
+        "spec.template.spec.containers[0].ports[0].containerPort",
+    ),
+    (
+        "a resource that no node has",
+        job(containers=[{**CONTAINER, "resources": {"limits": {"ram": "1"}}}]),
+        "spec.template.spec.containers[0].resources.limits[ram]",
+    ),
+    (
+        "a toleration of all keys but not their values",
+        job(tolerations=[{"operator": "Equal"}]),
+        "spec.template.spec.tolerations[0].operator",
+    ),
+    (
+        "the name of a service account",
+        job(serviceAccountName="A_B"),
+        "spec.template.spec.serviceAccountName",
+    ),
+    (
+        "the mode of a secret's files",
+        job(volumes=[{"name": "a", "secret": {"secretName": "b", "defaultMode": 4096}}]),
+        "spec.template.spec.volumes[0].secret.defaultMode",
+    ),
+    (
+        "a selector of one's own",
+        {**job(), "spec": {**job()["spec"], "selector": {"matchLabels": {"a": "b"}}}},
+        "spec.selector",
+    ),
+    (
+        "a finalizer without a domain",
+        {**job(), "metadata": {"name": "build", "finalizers": ["hold"]}},
+        "metadata.finalizers[0]",
+    ),
+    (
         "a label's value",
         {**job(), "metadata": {"name": "build", "labels": {"a": "x" * 64}}},
         "metadata.labels",
@@ -605,6 +650,36 @@ def test_secrets_are_encoded_and_can_be_made_immutable(
     assert (made["type"], "stringData" in made) == ("Opaque", False)
     assert fields(api.call("PUT", "secrets/a", {**made, "data": {}})) == ["data"]
     assert client.get(Secret, "a", namespace=namespace).data == {"key": "dmFsdWU="}
+
+
+def test_secrets_that_cannot_be_used_are_refused(api: Api) -> None:
+    body = {"metadata": {"name": "a"}, "data": {"key": "not base64"}}
+    assert refusal(api.call("POST", "secrets", body)) == (400, "BadRequest")
+    kind = {"metadata": {"name": "a"}, "type": "kubernetes.io/dockerconfigjson"}
+    assert fields(api.call("POST", "secrets", kind)) == ["data[.dockerconfigjson]"]
+
+
+def test_unreadable_quantities_policies_and_patches(api: Api) -> None:
+    resources = {"limits": {"cpu": "many"}}
+    body = job(containers=[{**CONTAINER, "resources": resources}])
+    assert refusal(api.call("POST", "jobs", body)) == (400, "BadRequest")
+    api.call("POST", "jobs", job())
+    policy = api.call("DELETE", "jobs/build", propagationPolicy="Never")
+    assert fields(policy) == ["propagationPolicy"]
+    media = "application/merge-patch+json"
+    patch = {"spec": {"backoffLimit": "three"}}
+    assert fields(api.call("PATCH", "jobs/build", patch, content_type=media)) == ["patch"]
+
+
+def test_a_part_of_a_job_can_be_applied(api: Api) -> None:
+    api.call("POST", "jobs", job(), fieldManager="hand")
+    part = {"metadata": {"name": "build"}, "spec": {"backoffLimit": 3}}
+    assert refusal(apply(api, "one", part, "build")) == (409, "Conflict")
+    forced = apply(api, "one", part, "build", force="true").json()
+    assert forced["spec"]["backoffLimit"] == 3
+    assert forced["spec"]["template"]["spec"]["containers"][0]["image"] == "builder:1"
+    missing = {"metadata": {"name": "other"}, "spec": {"backoffLimit": 3}}
+    assert "spec.template.spec.containers" in fields(apply(api, "one", missing, "other"))
 
 
 def test_discovery(api: Api, client: Client, namespace: str) -> None:

@@ -7,7 +7,8 @@ It keeps the semantics that callers of Kubernetes depend on, not only the shapes
 ``resources``               the kinds that are served, and where; one line adds a custom resource
 ``schemas``                 the published OpenAPI schemas: unknown fields, types, merge keys
 ``bodies``                  what a caller sent, as an object
-``validation``              what the API server refuses beyond its schema
+``validation``, ``rules``   what the API server refuses beyond its schema
+``pod_rules``               the same for what stands in a Pod
 ``defaults``                what it fills in
 ``storage``                 objects, one counter of versions, a window of history
 ``patches``, ``apply``      the three patch formats; server-side apply with owned fields

@@ -23,6 +23,7 @@ from tests.fake_kubernetes.statuses import (
     not_found,
     stale,
     success,
+    unknown_propagation,
 )
 from tests.fake_kubernetes.storage import Object, Storage
 
@@ -97,8 +98,14 @@ class Api:
                     new = patches.json_patch(old, change)
                 case other:
                     raise unsupported_media_type(other)
+            if not isinstance(new, dict):
+                raise _unpatchable("json: cannot unmarshal it into an object")
             _check_identity(at, new)
-            schemas.check(at.resource, new, strict=o.strict)
+            try:
+                schemas.check(at.resource, new, strict=o.strict)
+            except ApiStatus as status:
+                strict = "strict decoding" in status.body["message"]
+                raise status if strict else _unpatchable(status.body["message"]) from None
             return self._update(at, old, bodies.known(at.resource, new), o), False
 
     def delete(self, at: Target, how: Object, *, dry_run: bool = False) -> Object:
@@ -151,7 +158,8 @@ class Api:
             metadata["namespace"] = namespace
         self._name(resource, metadata)
         if metadata.get("resourceVersion"):
-            raise bad_request("resourceVersion should not be set on objects to be created")
+            message = "resourceVersion should not be set on objects to be created"
+            raise ApiStatus(500, "", message)
         for field in (*_SERVERS, "selfLink"):
             metadata.pop(field, None)
         metadata["uid"] = str(uuid.UUID(int=self._chance.getrandbits(128), version=4))
@@ -211,6 +219,12 @@ class Api:
         wanted = yaml.safe_load(body)
         if not isinstance(wanted, dict) or wanted.get("kind") != resource.kind:
             raise bad_request("invalid object type")
+        version = wanted.get("apiVersion", "")
+        if version != resource.api_version:
+            raise bad_request(
+                "Incorrect version specified in apply patch. Specified patch version:"
+                f" {version}, expected: {resource.api_version}"
+            )
         if (wanted.get("metadata") or {}).get("managedFields"):
             raise bad_request("metadata.managedFields must be nil")
         _check_identity(at, wanted)
@@ -228,6 +242,8 @@ class Api:
             force=o.force,
             part=at.part,
         )
+        defaults.fill(resource, merged)
+        schemas.check(resource, merged)
         if old is None:
             merged["metadata"]["name"] = at.name
             return self._create(resource, at.namespace, merged, o, applied=True), True
@@ -258,6 +274,8 @@ def _set_propagation(resource: ResourceType, metadata: Object, how: Object) -> N
     if how.get("orphanDependents") is not None:
         default = "Orphan" if how["orphanDependents"] else "Background"
     policy = how.get("propagationPolicy") or default
+    if policy not in ("Foreground", "Background", "Orphan"):
+        raise unknown_propagation(policy)
     kept = [f for f in metadata.get("finalizers") or () if f not in (ORPHAN, FOREGROUND)]
     kept += {"Orphan": [ORPHAN], "Foreground": [FOREGROUND]}.get(policy, [])
     if kept:
@@ -313,6 +331,12 @@ def _check_namespace_of(metadata: Object, namespace: str) -> None:
 def _unmet(at: Target, field: str, wanted: str, found: str) -> ApiStatus:
     why = f"{field} in precondition: {wanted}, {field} in object meta: {found}"
     return conflict(at.resource, at.name, f"Precondition failed: {why}")
+
+
+def _unpatchable(why: str) -> ApiStatus:
+    """A patch whose result cannot be decoded."""
+    cause = {"reason": "FieldValueInvalid", "message": why, "field": "patch"}
+    return ApiStatus(422, "Invalid", f' "" is invalid: patch: {why}', {"causes": [cause]})
 
 
 def unsupported_media_type(content_type: str) -> ApiStatus:

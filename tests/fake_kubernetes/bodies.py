@@ -33,7 +33,7 @@ def known(resource: ResourceType, item: Object) -> Object:
     item = schemas.without_unknown(schemas.root(resource), item)
     item["metadata"] = item.get("metadata") or {}
     if resource.kind in ("Job", "Pod", "Deployment"):
-        item.setdefault("spec", {})
+        item["spec"] = item.get("spec") or {}
     return item
 
 

@@ -43,6 +43,9 @@ def check(
                     f'{resource.kind} in version "{version}" cannot be handled as a'
                     f" {resource.kind}: json: cannot unmarshal {path}: {error.message}"
                 )
+            case "required" if applied:
+                # A part of an object: what is missing shows when it is merged.
+                continue
             case "required":
                 field = ".".join([path, error.message.split("'")[1]]).lstrip(".")
                 causes.append(("FieldValueRequired", "Required value", field))

@@ -208,8 +208,8 @@ class _Handler(BaseHTTPRequestHandler):
             case "get":
                 return 200, api.get(target)
             case "list":
-                limit, token = int(query.get("limit") or 0), query.get("continue", "")
-                version = query.get("resourceVersion", "")
+                limit, token = _number(query, "limit"), query.get("continue", "")
+                version = str(_number(query, "resourceVersion") or "")
                 selection = self._selection(target, query)
                 return 200, self.server.lists.page(selection, limit, token, version)
             case "create":
@@ -273,7 +273,7 @@ class _Handler(BaseHTTPRequestHandler):
         events = watch(
             self.server.api.storage,
             self._selection(target, query),
-            version=query.get("resourceVersion", ""),
+            version=str(_number(query, "resourceVersion") or ""),
             bookmarks=query.get("allowWatchBookmarks") in ("true", "1"),
             initial=query.get("sendInitialEvents") in ("true", "1"),
             seconds=min(limits) if limits else None,
@@ -351,3 +351,11 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Retry-After", str(retry_after))
         self.end_headers()
         self.wfile.write(data)
+
+
+def _number(query: dict[str, str], name: str) -> int:
+    """A whole number of the query, 0 without one. Raises 400 for anything else."""
+    text = query.get(name) or "0"
+    if not text.isdecimal():
+        raise bad_request(f'{name}: Invalid value: "{text}": invalid syntax')
+    return int(text)

@@ -97,6 +97,16 @@ def no_manager() -> ApiStatus:
     return ApiStatus(422, "Invalid", text, details)
 
 
+def unknown_propagation(policy: str) -> ApiStatus:
+    """A delete that asks for a propagation policy there is not."""
+    known = '"Foreground", "Background", "Orphan", "nil"'
+    message = f'Unsupported value: "{policy}": supported values: {known}'
+    cause: Cause = ("FieldValueNotSupported", message, "propagationPolicy")
+    details = {"group": "meta.k8s.io", "kind": "DeleteOptions", "causes": _causes([cause])}
+    text = f'DeleteOptions.meta.k8s.io "" is invalid: propagationPolicy: {message}'
+    return ApiStatus(422, "Invalid", text, details)
+
+
 def not_in_schema(field: str) -> ApiStatus:
     """An applied configuration with an unknown field: without a reason, as real servers say it."""
     message = f"failed to create typed patch object: {field}: field not declared in schema"
