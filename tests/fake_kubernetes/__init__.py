@@ -25,8 +25,8 @@ It keeps the semantics that callers of Kubernetes depend on, not only the shapes
 ==========================  ==================================================================
 
 Time stands still until a test calls ``FakeCluster.advance``, and no controller acts until a test
-calls ``settle`` or enters ``acting``. `tests/test_kubernetes_facts.py` holds what the server
-answers and runs unchanged against a real cluster.
+calls ``settle`` or enters ``acting``. ``tests/kubernetes_facts`` holds what the server answers
+and runs unchanged against a real cluster.
 """
 
 from tests.fake_kubernetes.cluster import FakeCluster
