@@ -447,3 +447,11 @@ def test_the_controllers_can_act_by_themselves(cluster: FakeCluster, client: Cli
                 done.set()
                 break
     assert done.is_set()
+
+
+def test_watches_are_cut_after_some_time(cluster: FakeCluster) -> None:
+    cluster.faults.seconds_a_watch = 0
+    headers = {"Authorization": "Bearer admin-token"}
+    query = {"watch": "true", "timeoutSeconds": "200"}
+    answer = httpx2.get(f"{cluster.url}/api/v1/namespaces", params=query, headers=headers)
+    assert len(answer.text.splitlines()) == 1
