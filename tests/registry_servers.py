@@ -69,7 +69,7 @@ def layout(folder: Path) -> Iterator[RegistryPlace]:
 @contextlib.contextmanager
 def docker(folder: Path) -> Iterator[RegistryPlace]:
     """Debian's docker-registry, open to everybody."""
-    with _docker_registry(folder) as (host, down):
+    with docker_registry(folder) as (host, down):
         yield RegistryPlace(
             {"type": "docker", "prefix": f"{host}/ml"},
             look=lambda _: open_registry(host),
@@ -82,7 +82,7 @@ def docker_with_password(folder: Path) -> Iterator[RegistryPlace]:
     """docker-registry with htpasswd; the server is signed in as `docker login` does it."""
     (folder / "htpasswd").write_text(f"{USER}:{PASSWORD_HASH}\n")
     access = {"auth": {"htpasswd": {"realm": "test", "path": str(folder / "htpasswd")}}}
-    with _docker_registry(folder, access) as (host, down):
+    with docker_registry(folder, access) as (host, down):
         auth = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
         (folder / "config.json").write_text(json.dumps({"auths": {host: {"auth": auth}}}))
         environ = {"DOCKER_CONFIG": str(folder)}
@@ -105,7 +105,7 @@ def docker_with_tls(folder: Path) -> Iterator[RegistryPlace]:
         [*command, "-out", str(certificate)], check=True, capture_output=True, timeout=60
     )
     tls = {"http": {"tls": {"certificate": str(certificate), "key": str(folder / "key.pem")}}}
-    with _docker_registry(folder, tls) as (host, down):
+    with docker_registry(folder, tls) as (host, down):
         yield RegistryPlace(
             {"type": "docker", "prefix": f"{host}/ml", "ca_file": str(certificate)},
             look=lambda _: open_registry(host, ca_file=certificate),
@@ -117,7 +117,7 @@ Down = Callable[[], AbstractContextManager[None]]
 
 
 @contextlib.contextmanager
-def _docker_registry(
+def docker_registry(
     folder: Path, options: Mapping[str, Any] | None = None
 ) -> Iterator[tuple[str, Down]]:
     """Run docker-registry on a free port, with deleting allowed; yield its host and how to take it

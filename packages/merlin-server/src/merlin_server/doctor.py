@@ -26,6 +26,7 @@ from merlin_images.registry.port import (
     ImageRegistry,
 )
 from merlin_images.registry.reference import Reference, parse_reference
+from merlin_server.registries import open_outside
 from merlin_server.settings import Settings
 from merlin_server.settings_loading import load_settings
 
@@ -145,7 +146,7 @@ def _registry_steps(settings: Settings, name: str) -> Iterator[Step]:
             found = open_registry(registry.prefix, type="layout")
         else:
             reference = parse_reference(f"{registry.prefix}/merlin-doctor:{name}")
-            found = open_registry(reference, insecure=registry.insecure, ca_file=registry.ca_file)
+            found = open_outside(registry, reference)
         opened.append((found, reference))
         return str(reference)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from merlin.errors import Kind, MerlinError
+from merlin_images.registry.credentials import RegistryType, choose_credentials
 from merlin_images.registry.embedded.storage import RegistryStorage
 from merlin_images.registry.http_transport import Retry
 from merlin_images.registry.open import open_registry
@@ -53,13 +54,31 @@ class Registries:
         """Return the registry of a reference; the settings' options are for our own host only."""
         if reference.host != self._host:
             return open_registry(reference, retry=retry)
-        return self._ours or open_registry(
-            reference,
-            insecure=self._settings.insecure,
-            ca_file=self._settings.ca_file,
-            retry=retry,
-        )
+        return self._ours or open_outside(self._settings, reference, retry=retry)
 
     def open_impatient(self, reference: Reference) -> ImageRegistry:
         """Return a client that says at its second failure that the registry is not to be had."""
         return self.open(reference, retry=Retry(attempts=2, wait_seconds=1))
+
+
+def open_outside(
+    settings: RegistrySettings, reference: Reference, *, retry: Retry | None = None
+) -> ImageRegistry:
+    """Open the registry outside this process that the settings describe."""
+    kind: RegistryType = settings.type if settings.type != "builtin" else "docker"
+    return open_registry(
+        reference,
+        type=kind,
+        insecure=settings.insecure,
+        ca_file=settings.ca_file,
+        credentials=choose_credentials(
+            reference.host,
+            type=kind,
+            docker_config=settings.docker_config,
+            username=settings.username,
+            password_file=settings.password_file,
+            google_key_file=settings.google_key_file,
+            aws_region=settings.aws_region,
+        ),
+        retry=retry,
+    )

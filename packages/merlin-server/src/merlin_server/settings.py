@@ -23,10 +23,10 @@ class Section(BaseModel):
 class RegistrySettings(Section):
     """Where images are pushed to and looked up."""
 
-    type: Literal["builtin", "docker", "layout"] = Field(
+    type: Literal["builtin", "docker", "gcr", "ecr", "layout"] = Field(
         "builtin",
-        description="builtin: the registry inside this process; docker: any OCI registry; "
-        "layout: a folder",
+        description="builtin: the registry inside this process; docker: any OCI registry; gcr: "
+        "Google's Artifact or Container Registry; ecr: Amazon's; layout: a folder",
     )
     prefix: str = Field(
         "",
@@ -35,6 +35,42 @@ class RegistrySettings(Section):
     )
     insecure: bool = Field(False, description="Speak plain HTTP to the registry")
     ca_file: Path | None = Field(None, description="PEM file of a private certificate authority")
+    docker_config: Path | None = Field(
+        None,
+        description="config.json of docker login, or a folder with one, such as a mounted "
+        "kubernetes.io/dockerconfigjson secret; empty: where docker login and podman login write",
+    )
+    username: str = Field("", description="User for password_file")
+    password_file: Path | None = Field(
+        None, description="File with the password, or with user:password if username is empty"
+    )
+    google_key_file: Path | None = Field(
+        None,
+        description="Service account key for type gcr; empty: Google's default credentials, "
+        "workload identity among them",
+    )
+    aws_region: str = Field("", description="Region for type ecr, where the host does not tell it")
+
+    @model_validator(mode="after")
+    def _one_place_of_credentials(self) -> RegistrySettings:
+        given = [
+            name
+            for name in ("docker_config", "password_file", "google_key_file")
+            if getattr(self, name) is not None
+        ]
+        if len(given) > 1:
+            msg = f"{' and '.join(given)} are given, and only one of them can count"
+            raise ValueError(msg)
+        if given and self.type in {"builtin", "layout"}:
+            msg = f"{given[0]} is given, and type {self.type} asks for no credentials"
+            raise ValueError(msg)
+        if self.google_key_file is not None and self.type != "gcr":
+            msg = f"google_key_file is given, and type is {self.type}, not gcr"
+            raise ValueError(msg)
+        if self.username and self.password_file is None:
+            msg = "username is given without password_file"
+            raise ValueError(msg)
+        return self
 
 
 class ImageSettings(Section):

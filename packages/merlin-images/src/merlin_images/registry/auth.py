@@ -38,6 +38,8 @@ _CLIENT_ID = "merlin"
 # The token protocol: a token without ``expires_in`` lives this long.
 _DEFAULT_LIFE_SECONDS = 60.0
 _RENEW_AFTER = 0.8
+# Passwords are rotated, and those of clouds expire; whoever finds them keeps them if that is dear.
+_LOOK_AGAIN_AFTER = 300.0
 _CHALLENGE = re.compile(
     r'([A-Za-z][\w-]*)(?:\s+|$)(?=[A-Za-z][\w-]*\s*=|$)|([\w-]+)\s*=\s*("(?:[^"\\]|\\.)*"|[^\s,]+)'
 )
@@ -138,14 +140,15 @@ class Authorizer:
     ) -> _Token:
         credential = self._credentials.find(self._host, repository)
         if credential is not None and credential.registry_token:
-            return _Token(f"Bearer {credential.registry_token}", float("inf"))
+            return _Token(f"Bearer {credential.registry_token}", self._clock() + _LOOK_AGAIN_AFTER)
         if challenge.scheme == "basic":
             if credential is None or not credential.username:
                 raise RegistryDenied(
                     f"{self._host} wants a user and password, and none are configured.",
                     host=self._host,
                 )
-            return _Token(_basic(credential.username, credential.password), float("inf"))
+            basic = _basic(credential.username, credential.password)
+            return _Token(basic, self._clock() + _LOOK_AGAIN_AFTER)
         return self._fetch_token(challenge, scopes, credential, fetch)
 
     def _fetch_token(

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import importlib
+from functools import partial
 from pathlib import Path
-from typing import Literal
 
-from merlin_images.registry.credentials import Credentials, DockerCredentials
+from merlin_images.registry.credentials import Credentials, choose_credentials
+from merlin_images.registry.credentials.choose import RegistryType, cloud_of
 from merlin_images.registry.distribution import DistributionRegistry
+from merlin_images.registry.ecr import EcrRegistry
 from merlin_images.registry.errors import InvalidReference
 from merlin_images.registry.http_transport import Retry
 from merlin_images.registry.layout import LayoutRegistry
 from merlin_images.registry.port import ImageRegistry
 from merlin_images.registry.reference import Reference, parse_reference
 
-RegistryType = Literal["docker", "layout"]
 _LAYOUT = "layout:"
 
 
@@ -29,21 +31,34 @@ def open_registry(
     """Open the registry of a reference, a host (``registry.example.com:5000``), or
     ``layout:FOLDER``.
 
-    With ``type`` layout, ``where`` is the folder itself. Credentials default to what
-    `docker login` and `podman login` wrote. Opening asks the network for nothing.
+    With ``type`` layout, ``where`` is the folder itself. Credentials default to those that
+    `choose_credentials` finds for the type and the host. Opening asks the network for nothing.
     """
     if isinstance(where, str) and (type == "layout" or where.startswith(_LAYOUT)):
         folder = where.removeprefix(_LAYOUT)
         if not folder:
             raise InvalidReference(f"{where!r} names no folder.", hint="Write layout:FOLDER.")
         return LayoutRegistry(Path(folder))
+    host = where.host if isinstance(where, Reference) else _host(where)
+    found = credentials or choose_credentials(host, type=type or "docker")
+    if type == "ecr" or cloud_of(host) == "ecr":
+        return EcrRegistry(
+            host,
+            create=partial(_create_in_ecr, host),
+            insecure=insecure,
+            ca_file=ca_file,
+            credentials=found,
+            retry=retry,
+        )
     return DistributionRegistry(
-        where.host if isinstance(where, Reference) else _host(where),
-        insecure=insecure,
-        ca_file=ca_file,
-        credentials=credentials or DockerCredentials(),
-        retry=retry,
+        host, insecure=insecure, ca_file=ca_file, credentials=found, retry=retry
     )
+
+
+def _create_in_ecr(host: str, repository: str) -> None:
+    # Loaded late: it needs an extra.
+    ecr = importlib.import_module("merlin_images.registry.credentials.ecr")
+    ecr.EcrCredentials(host).create_repository(host, repository)
 
 
 def _host(text: str) -> str:

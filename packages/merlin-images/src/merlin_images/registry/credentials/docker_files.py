@@ -1,7 +1,4 @@
-"""Who we are to a registry: Docker's and podman's files, their helpers, or a fixed answer.
-
-Nothing here is ever shown: the ``repr`` of a credential tells only that there is one.
-"""
+"""What `docker login` and `podman login` wrote, and what Kubernetes mounts of it; never cached."""
 
 from __future__ import annotations
 
@@ -11,10 +8,10 @@ import json
 import os
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
+from merlin_images.registry.credentials.port import Credential
 from merlin_images.registry.errors import RegistryDenied
 from merlin_images.registry.reference import DOCKER_HUB
 
@@ -24,42 +21,8 @@ _HUB_HOSTS = {DOCKER_HUB, "index.docker.io", "registry-1.docker.io"}
 # The user name by which helpers say that the secret is an identity token.
 _TOKEN_USER = "<token>"  # noqa: S105 -- not a secret
 _HELPER_SECONDS = 30
-
-
-@dataclass(frozen=True)
-class Credential:
-    """User and password, or an identity token to be traded for access tokens, or a token that the
-    registry itself takes. At most one of the three is used, the last that is set."""
-
-    username: str = field(default="", repr=False)
-    password: str = field(default="", repr=False)
-    identity_token: str = field(default="", repr=False)
-    registry_token: str = field(default="", repr=False)
-
-
-class Credentials(Protocol):
-    """Finds credentials; asked again whenever they may have changed, so it should not cache."""
-
-    def find(self, host: str, repository: str) -> Credential | None:
-        """Return what to show a registry for a repository; ``None`` means to stay anonymous."""
-
-
-class Anonymous:
-    """Credentials of nobody."""
-
-    def find(self, host: str, repository: str) -> Credential | None:  # noqa: ARG002
-        return None
-
-
-class StaticCredentials:
-    """One credential for one registry host, whatever its repositories."""
-
-    def __init__(self, host: str, credential: Credential) -> None:
-        self._host = host
-        self._credential = credential
-
-    def find(self, host: str, repository: str) -> Credential | None:  # noqa: ARG002
-        return self._credential if host == self._host else None
+# What a folder may hold: Docker's file, podman's, and the keys of Kubernetes' two secret types.
+_NAMES = ("config.json", "auth.json", ".dockerconfigjson", ".dockercfg")
 
 
 class DockerCredentials:
@@ -81,6 +44,18 @@ class DockerCredentials:
     ) -> None:
         self._files = _files(environ, home or Path.home())
         self._ask_helper = ask_helper or ask_helper_program
+
+    @classmethod
+    def of(cls, path: Path) -> DockerCredentials:
+        """Read one file, or the one a folder holds, and no other.
+
+        A file is a ``config.json`` or ``auth.json``, or a key of a mounted Kubernetes secret:
+        ``.dockerconfigjson`` (type ``kubernetes.io/dockerconfigjson``, the same JSON) or the older
+        ``.dockercfg`` (its ``auths`` alone).
+        """
+        only = cls({}, home=Path("/nonexistent"))
+        only._files = [path, *(path / name for name in _NAMES)]
+        return only
 
     def find(self, host: str, repository: str) -> Credential | None:
         for file in self._files:
@@ -154,17 +129,18 @@ def _files(environ: Mapping[str, str], home: Path) -> Sequence[Path]:
 def _load(file: Path) -> Mapping[str, Any]:
     try:
         text = file.read_text()
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return {}
     except (OSError, UnicodeDecodeError) as error:
         raise RegistryDenied(f"{file} cannot be read: {type(error).__name__}.") from None
     try:
-        return _object(json.loads(text))
+        content = _object(json.loads(text))
     except ValueError:
         # Without the parser's own words: they may quote a secret.
         raise RegistryDenied(
             f"{file} is not valid JSON.", hint="Repair it, or sign in again."
         ) from None
+    return {"auths": content} if file.name == ".dockercfg" else content
 
 
 def _keys(host: str, repository: str) -> Sequence[str]:
