@@ -11,7 +11,8 @@ from urllib.parse import quote
 import httpx2
 
 from merlin_images.registry.auth import delete_scope, pull_scope, push_scope
-from merlin_images.registry.blob_transfer import BlobTransfer
+from merlin_images.registry.blob_download import BlobDownloads
+from merlin_images.registry.blob_upload import BlobUploads
 from merlin_images.registry.credentials import Anonymous, Credentials
 from merlin_images.registry.digests import check_digest, digest_of, split_digest
 from merlin_images.registry.errors import (
@@ -43,7 +44,8 @@ class DistributionRegistry:
     """One registry host.
 
     Plain HTTP is spoken if ``insecure``, and to this very machine unless a ``ca_file`` (PEM) is
-    given; else HTTPS. ``transport`` replaces the network in tests.
+    given; else HTTPS. Blobs larger than ``chunk_bytes``, if that is not 0, are sent in chunks of so
+    many bytes. ``transport`` replaces the network in tests.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class DistributionRegistry:
         credentials: Credentials | None = None,
         retry: Retry | None = None,
         world: World | None = None,
+        chunk_bytes: int = 0,
         transport: httpx2.BaseTransport | None = None,
     ) -> None:
         self._http = HttpTransport(
@@ -66,7 +69,8 @@ class DistributionRegistry:
             world=world or World(),
             transport=transport,
         )
-        self._blobs = BlobTransfer(self._http)
+        self._downloads = BlobDownloads(self._http)
+        self._uploads = BlobUploads(self._http, chunk_bytes=chunk_bytes)
         # The fallback tag of referrers is read, changed and written; nobody else's lock helps.
         self._referrers_lock = threading.Lock()
 
@@ -124,7 +128,7 @@ class DistributionRegistry:
     def read_blob(
         self, repository: Reference, descriptor: Descriptor, *, offset: int = 0
     ) -> Iterator[bytes]:
-        return self._blobs.read(repository.repository, descriptor, offset)
+        return self._downloads.read(repository.repository, descriptor, offset)
 
     def write_blob(
         self,
@@ -134,7 +138,16 @@ class DistributionRegistry:
         *,
         mount_from: Sequence[str] = (),
     ) -> BlobWrite:
-        return self._blobs.write(repository.repository, descriptor, open_source, mount_from)
+        return self._uploads.write(repository.repository, descriptor, open_source, mount_from)
+
+    def stream_blob(
+        self,
+        repository: Reference,
+        media_type: str,
+        open_source: Callable[[], Iterable[bytes]],
+    ) -> Descriptor:
+        digest, size = self._uploads.stream(repository.repository, open_source)
+        return Descriptor(media_type, digest, size)
 
     def tags(self, repository: Reference) -> Iterator[str]:
         budget = self._http.budget()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import random
 import ssl
+import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -16,6 +17,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
+from typing import ClassVar
 
 import httpx2
 
@@ -30,6 +32,8 @@ RETRYABLE = frozenset({408, 429, 499, 500, 502, 503, 504, 522})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MAX_REDIRECTS = 5
 _MAX_BODY_BYTES = 16 << 20
+# Of 32 connections, so that requests without a body find one free at any time.
+_BODIES_AT_ONCE = 12
 _HUB_API = "registry-1.docker.io"
 
 Content = bytes | Callable[[], Iterable[bytes]] | None
@@ -91,6 +95,26 @@ class Budget:
         self._world.sleep(pause)
 
 
+class Slots:
+    """How many bodies go to and come from one host at once, for all clients of this process.
+
+    Two counts, since who uploads may be reading what it uploads from the same host.
+    """
+
+    _of_host: ClassVar[dict[str, Slots]] = {}
+    _lock: ClassVar[threading.Lock] = threading.Lock()
+
+    def __init__(self) -> None:
+        self.up = threading.BoundedSemaphore(_BODIES_AT_ONCE)
+        self.down = threading.BoundedSemaphore(_BODIES_AT_ONCE)
+
+    @classmethod
+    def of(cls, origin: str) -> Slots:
+        """Return the slots of a scheme, host and port."""
+        with cls._lock:
+            return cls._of_host.setdefault(origin, cls())
+
+
 class HttpTransport:
     """One registry's connections; safe to use from several threads."""
 
@@ -107,6 +131,7 @@ class HttpTransport:
     ) -> None:
         self.host = host
         self.base_url = _base_url(host, insecure=insecure, ca_file=ca_file)
+        self.slots = Slots.of(str(self.base_url))
         self._retry = retry
         self._world = world
         self._authorizer = Authorizer(host, self.base_url, credentials, world.clock)
@@ -115,7 +140,7 @@ class HttpTransport:
             # A proxy is for the world outside.
             trust_env=not is_private(self.base_url.host),
             timeout=httpx2.Timeout(60, connect=10, pool=None),
-            limits=httpx2.Limits(max_connections=16, max_keepalive_connections=16),
+            limits=httpx2.Limits(max_connections=32, max_keepalive_connections=16),
             headers={"User-Agent": "merlin", "Accept-Encoding": "identity"},
             transport=transport,
         )

@@ -115,6 +115,19 @@ class ImageRegistry(Protocol):
 
 
 @runtime_checkable
+class StreamsBlobs(Protocol):
+    """Can take a blob whose digest is not known before it was sent."""
+
+    def stream_blob(
+        self,
+        repository: Reference,
+        media_type: str,
+        open_source: Callable[[], Iterable[bytes]],
+    ) -> Descriptor:
+        """Store what the source yields and describe it; it is read once a try, in passing."""
+
+
+@runtime_checkable
 class ListsTags(Protocol):
     """Can list the tags of a repository."""
 

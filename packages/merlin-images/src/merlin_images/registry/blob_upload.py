@@ -1,0 +1,398 @@
+"""Blobs to a distribution registry: in one stream where it is taken, else in chunks, resumed.
+
+One request with the whole blob is the fastest and what every registry takes (GitHub's, Google's and
+Amazon's take nothing else). Chunks are for proxies that bound bodies:
+they are used once a registry refused a body for its size, says a bound, or is configured so. An
+upload that breaks goes on where the registry says it has come to.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from urllib.parse import urlencode
+
+import httpx2
+
+from merlin_images.registry.auth import pull_scope, push_scope
+from merlin_images.registry.digests import verified
+from merlin_images.registry.errors import DigestMismatch, RegistryError, RegistryUnavailable
+from merlin_images.registry.http_transport import Answer, Budget, HttpTransport
+from merlin_images.registry.port import BlobWrite, Descriptor
+from merlin_images.registry.upload_bodies import Pieces, sized
+from merlin_images.registry.wire_errors import errors_of
+
+# Under what proxies in front of registries often allow.
+_FIRST_CHUNK = 64 << 20
+_SMALLEST_CHUNK = 1 << 20
+# Seen of registries behind object storage when a session was lost: worth a fresh one.
+_SESSION_LOST = {"BLOB_UPLOAD_INVALID", "BLOB_UPLOAD_UNKNOWN"}
+_OK = {200, 201, 202, 204}
+
+Source = Callable[[], Iterable[bytes]]
+
+
+@dataclass(frozen=True)
+class Session:
+    """An upload in progress. ``least`` and ``most`` bound chunks but the last, 0 for no bound."""
+
+    url: httpx2.URL
+    least: int = 0
+    most: int = 0
+
+
+class _TooMuchAtOnce(RegistryError):
+    """The registry, or a proxy in front of it, refused a body for its size."""
+
+
+class BlobUploads:
+    """Writes blobs to one registry. ``chunk_bytes`` bounds what one request carries; 0 sends a blob
+    in one stream, and in chunks only once the registry has refused that."""
+
+    def __init__(self, http: HttpTransport, *, chunk_bytes: int = 0) -> None:
+        self._http = http
+        # Learnt of the registry: how much it takes at once.
+        self._at_once = chunk_bytes
+
+    def write(
+        self, repository: str, descriptor: Descriptor, source: Source, mount_from: Sequence[str]
+    ) -> BlobWrite:
+        """Mount or upload; a try that breaks half way goes on where the registry says it has come
+        to, or starts a new session."""
+        budget = self._http.budget()
+        if not mount_from and self._exists(repository, descriptor.digest, budget):
+            return BlobWrite.PRESENT
+        session = self._mount(repository, descriptor.digest, mount_from, budget)
+        if session is None:
+            return BlobWrite.MOUNTED
+        with self._http.slots.up:
+            self._upload(repository, descriptor, source, session, budget)
+        return BlobWrite.UPLOADED
+
+    def stream(self, repository: str, source: Source) -> tuple[str, int]:
+        """Upload what is not known yet; return the digest and size of what was sent.
+
+        One request carries the bytes while they are hashed, a second names them. ``source`` is
+        opened once a try.
+        """
+        budget = self._http.budget()
+        while True:
+            session = self._open(repository, budget)
+            try:
+                with self._http.slots.up:
+                    return self._stream_once(repository, source, session, budget)
+            except RegistryUnavailable as failure:
+                self._cancel(repository, session.url)
+                budget.spend(failure)
+            except BaseException:
+                self._cancel(repository, session.url)
+                raise
+
+    def _exists(self, repository: str, digest: str, budget: Budget) -> bool:
+        answer = self._request("HEAD", f"/v2/{repository}/blobs/{digest}", repository, budget)
+        if answer.status not in {200, 404}:
+            raise self._http.failure(answer, f"looking for {digest}")
+        return answer.status == 200
+
+    def _mount(
+        self, repository: str, digest: str, mount_from: Sequence[str], budget: Budget
+    ) -> Session | None:
+        """Return ``None`` if the blob is mounted, else an upload session to use instead.
+
+        A registry that will not mount opens a session in the same answer; a registry that takes
+        offence at being asked gets a plain request.
+        """
+        session: Session | None = None
+        for source in mount_from:
+            if session is not None:
+                self._cancel(repository, session.url)
+            query = urlencode({"mount": digest, "from": source})
+            answer = self._request(
+                "POST",
+                f"/v2/{repository}/blobs/uploads/?{query}",
+                repository,
+                budget,
+                more_scopes=[pull_scope(source)],
+            )
+            if answer.status == 201:
+                return None
+            session = self._session(answer) if answer.status == 202 else None
+        return session or self._open(repository, budget)
+
+    def _open(self, repository: str, budget: Budget) -> Session:
+        answer = self._request("POST", f"/v2/{repository}/blobs/uploads/", repository, budget)
+        if answer.status != 202:
+            raise self._http.failure(answer, f"opening an upload to {repository}")
+        return self._session(answer)
+
+    def _upload(
+        self,
+        repository: str,
+        descriptor: Descriptor,
+        source: Source,
+        session: Session,
+        budget: Budget,
+    ) -> None:
+        sent, resumes = 0, True
+        while True:
+            try:
+                if sent or self._chunk_bytes(session, descriptor):
+                    self._send_chunks(
+                        repository, descriptor, source, session, sent=sent, budget=budget
+                    )
+                else:
+                    self._send_whole(repository, descriptor, source, session, budget)
+            except _TooMuchAtOnce:
+                if not self._shrink(descriptor):
+                    self._cancel(repository, session.url)
+                    raise
+            except RegistryUnavailable as failure:
+                budget.spend(failure)
+                resumes = resumes and not failure.data.get("lost", False)
+            except DigestMismatch as failure:
+                # Not our source, which was checked: what was there of an earlier try was not right.
+                if not sent or failure.data.get("host") is None:
+                    self._cancel(repository, session.url)
+                    raise
+                resumes = False
+            except BaseException:
+                self._cancel(repository, session.url)
+                raise
+            else:
+                return
+            session, sent = self._where_it_is(
+                repository, descriptor, session, budget, resumes=resumes
+            )
+
+    def _send_whole(
+        self,
+        repository: str,
+        descriptor: Descriptor,
+        source: Source,
+        session: Session,
+        budget: Budget,
+    ) -> None:
+        answer = self._send(
+            "PUT",
+            _closing(session.url, descriptor.digest),
+            repository,
+            budget,
+            size=descriptor.size,
+            content=lambda: sized(verified(source(), descriptor)),
+        )
+        self._check_closed(answer, repository, descriptor)
+
+    def _send_chunks(
+        self,
+        repository: str,
+        descriptor: Descriptor,
+        source: Source,
+        session: Session,
+        *,
+        sent: int,
+        budget: Budget,
+    ) -> None:
+        """Send from ``sent`` on, in order, always to where the last answer says; then close.
+
+        The closing request is one of its own, so it goes with a token that is fresh.
+        """
+        at_once = self._chunk_bytes(session, descriptor) or descriptor.size
+        pieces = Pieces(verified(source(), descriptor))
+        pieces.skip(sent)
+        while sent < descriptor.size:
+            size = min(at_once, descriptor.size - sent)
+            answer = self._send(
+                "PATCH",
+                str(session.url),
+                repository,
+                budget,
+                size=size,
+                content=pieces.once(size),
+                content_range=f"{sent}-{sent + size - 1}",
+            )
+            sent += size
+            if answer.status not in _OK or _received(answer, sent) != sent:
+                raise self._broken(answer, repository, descriptor)
+            session = self._session(answer, session)
+        pieces.check_end()
+        url = _closing(session.url, descriptor.digest)
+        self._check_closed(
+            self._send("PUT", url, repository, budget, size=0, content=None), repository, descriptor
+        )
+
+    def _stream_once(
+        self, repository: str, source: Source, session: Session, budget: Budget
+    ) -> tuple[str, int]:
+        digest, size = hashlib.sha256(), 0
+
+        def hashed() -> Iterator[bytes]:
+            nonlocal digest, size
+            digest, size = hashlib.sha256(), 0
+            for chunk in sized(source()):
+                digest.update(chunk)
+                size += len(chunk)
+                yield chunk
+
+        answer = self._send("PATCH", str(session.url), repository, budget, content=hashed)
+        name = f"sha256:{digest.hexdigest()}"
+        descriptor = Descriptor("application/octet-stream", name, size)
+        if answer.status not in _OK:
+            raise self._broken(answer, repository, descriptor)
+        session = self._session(answer, session)
+        url = _closing(session.url, name)
+        self._check_closed(
+            self._send("PUT", url, repository, budget, size=0, content=None), repository, descriptor
+        )
+        return name, size
+
+    def _where_it_is(
+        self,
+        repository: str,
+        descriptor: Descriptor,
+        session: Session,
+        budget: Budget,
+        *,
+        resumes: bool,
+    ) -> tuple[Session, int]:
+        """Ask how far an upload came; a session that is lost or makes no sense is replaced."""
+        if resumes:
+            with contextlib.suppress(RegistryError):
+                answer = self._request("GET", str(session.url), repository, budget)
+                received = _received(answer, 0) if answer.status in {200, 202, 204} else 0
+                if 0 < received < descriptor.size:
+                    return self._session(answer, session), received
+        self._cancel(repository, session.url)
+        return self._open(repository, budget), 0
+
+    def _chunk_bytes(self, session: Session, descriptor: Descriptor) -> int:
+        """How much to send at once; 0 for all of it, which is the fastest where it is allowed."""
+        limits = [limit for limit in (self._at_once, session.most) if limit]
+        if not limits or min(limits) >= descriptor.size:
+            return 0
+        return max(min(limits), session.least)
+
+    def _shrink(self, descriptor: Descriptor) -> bool:
+        """Send less at once to this registry from now on; false if that can be no help."""
+        now = min(self._at_once or _FIRST_CHUNK * 2, descriptor.size)
+        self._at_once = now // 2
+        return self._at_once >= _SMALLEST_CHUNK
+
+    def _broken(
+        self, answer: Answer, repository: str, descriptor: Descriptor
+    ) -> RegistryError | _TooMuchAtOnce:
+        codes = {error.code for error in errors_of(answer.body)}
+        if answer.status == 413:
+            return _TooMuchAtOnce(
+                f"{self._http.host} takes no {descriptor.size} bytes of {repository} at once."
+            )
+        if "DIGEST_INVALID" in codes:
+            return DigestMismatch(
+                f"{self._http.host} received other bytes than {descriptor.digest}.",
+                digest=descriptor.digest,
+                host=self._http.host,
+            )
+        lost = bool(codes & _SESSION_LOST) or answer.status in {404, 416}
+        if lost or answer.status in _OK:
+            return RegistryUnavailable(
+                f"{self._http.host} lost an upload to {repository}.",
+                host=self._http.host,
+                lost=True,
+            )
+        return self._http.failure(
+            answer, f"uploading {descriptor.digest} ({descriptor.size} bytes)"
+        )
+
+    def _check_closed(self, answer: Answer, repository: str, descriptor: Descriptor) -> None:
+        if answer.status not in {201, 202, 204}:
+            raise self._broken(answer, repository, descriptor)
+
+    def _send(
+        self,
+        method: str,
+        url: str,
+        repository: str,
+        budget: Budget,
+        *,
+        content: Callable[[], Iterable[bytes]] | None,
+        size: int | None = None,
+        content_range: str = "",
+    ) -> Answer:
+        headers = {"Content-Type": "application/octet-stream"}
+        if size is not None:
+            headers["Content-Length"] = str(size)
+        if content_range:
+            headers["Content-Range"] = content_range
+        return self._http.send(
+            method,
+            url,
+            repository=repository,
+            scopes=[push_scope(repository)],
+            budget=budget,
+            headers=headers,
+            content=content,
+        )
+
+    def _cancel(self, repository: str, session: httpx2.URL) -> None:
+        """Best effort: sessions run out by themselves, and some registries cannot cancel."""
+        try:
+            self._http.send(
+                "DELETE",
+                session,
+                repository=repository,
+                scopes=[push_scope(repository)],
+                budget=self._http.budget(),
+            )
+        except RegistryError:
+            return
+
+    def _request(
+        self,
+        method: str,
+        url: str,
+        repository: str,
+        budget: Budget,
+        *,
+        more_scopes: Sequence[str] = (),
+    ) -> Answer:
+        return self._http.request(
+            method,
+            url,
+            repository=repository,
+            scopes=[push_scope(repository), *more_scopes],
+            budget=budget,
+            headers={"Content-Length": "0"} if method == "POST" else None,
+        )
+
+    def _session(self, answer: Answer, before: Session | None = None) -> Session:
+        """Read where an upload goes on; the spec wants every answer to say so, and not all do."""
+        location = answer.headers.get("Location")
+        if location:
+            url = self._http.absolute(answer.url.join(location))
+        elif before is not None:
+            url = before.url
+        else:
+            raise self._http.failure(answer, "opening an upload, without a Location")
+        return Session(
+            url,
+            least=_number(answer, "OCI-Chunk-Min-Length", before.least if before else 0),
+            most=_number(answer, "OCI-Chunk-Max-Length", before.most if before else 0),
+        )
+
+
+def _received(answer: Answer, otherwise: int) -> int:
+    """How many bytes an upload has, from a Range header such as ``0-99``."""
+    match = re.fullmatch(r"(?:bytes=)?0-(\d+)", answer.headers.get("Range", "").strip())
+    return int(match[1]) + 1 if match else otherwise
+
+
+def _number(answer: Answer, header: str, otherwise: int) -> int:
+    text = answer.headers.get(header, "")
+    return int(text) if text.isascii() and text.isdigit() else otherwise
+
+
+def _closing(session: httpx2.URL, digest: str) -> str:
+    """Append the digest to a Location that is otherwise kept letter by letter: it holds state."""
+    return f"{session}{'&' if session.query else '?'}{urlencode({'digest': digest})}"
