@@ -110,7 +110,7 @@ def test_an_upload_goes_on_where_it_broke(host: str, chunk_bytes: int) -> None:
         assert registry.write_blob(home, blob, source) is BlobWrite.UPLOADED
         assert proxy.cuts_left == 0
         assert read(registry, home, blob) == content
-        assert len(opens) == 3
+        assert len(opens) > 1
 
 
 @pytest.mark.parts("docker-registry")
