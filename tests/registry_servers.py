@@ -15,6 +15,7 @@ import signal
 import socket
 import ssl
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
@@ -23,8 +24,11 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import uvicorn
 
 from merlin_images.registry.credentials import DockerCredentials
+from merlin_images.registry.embedded.app import create_registry_app
+from merlin_images.registry.embedded.storage import RegistryStorage
 from merlin_images.registry.open import open_registry
 from merlin_images.registry.port import ImageRegistry
 from tests.peers import missing
@@ -46,6 +50,32 @@ class RegistryPlace:
     look: Callable[[str], ImageRegistry]
     environ: Mapping[str, str] = field(default_factory=dict)
     down: Callable[[], AbstractContextManager[None]] | None = None
+
+
+@contextlib.contextmanager
+def serving(storage: RegistryStorage, certificate: Path | None = None) -> Iterator[str]:
+    """Serve a storage on a free port of this machine; yields host:port.
+
+    ``certificate`` is a PEM file with its key, and makes it TLS.
+    """
+    config = uvicorn.Config(
+        create_registry_app(storage),
+        log_level="warning",
+        access_log=False,
+        lifespan="off",
+        ssl_certfile=certificate,
+    )
+    server = uvicorn.Server(config)
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(128)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        try:
+            yield f"127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join(START_SECONDS)
 
 
 @contextlib.contextmanager

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-import socket
 import subprocess
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -17,7 +15,6 @@ from pathlib import Path
 import httpx2
 import joblib
 import pytest
-import uvicorn
 from sklearn.datasets import load_breast_cancer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -34,27 +31,10 @@ from merlin_images.image.locations import locate
 from merlin_images.image.stored import read_image
 from merlin_images.image.validate import validate
 from merlin_images.registry.distribution import DistributionRegistry
-from merlin_images.registry.embedded.app import create_registry_app
 from merlin_images.registry.embedded.storage import RegistryStorage
 from merlin_images.registry.port import ImageRegistry
 from merlin_images.registry.reference import Reference
-
-
-@contextmanager
-def served(storage: RegistryStorage) -> Iterator[str]:
-    """The built-in registry over HTTP; yields its host and port."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(create_registry_app(storage), log_level="warning", ws="none")
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-    thread.start()
-    try:
-        yield f"127.0.0.1:{listener.getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join()
-        listener.close()
-
+from tests.registry_servers import serving
 
 _LIMITS = ("--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024")
 
@@ -143,7 +123,7 @@ def test_an_image_built_here_runs_anywhere(tmp_path: Path, cache: Path) -> None:
     (tmp_path / "model").mkdir()
     joblib.dump(model, tmp_path / "model/model.joblib")
     storage = RegistryStorage(tmp_path / "registry")
-    with served(storage) as host, closing(DistributionRegistry(host)) as registry:
+    with serving(storage) as host, closing(DistributionRegistry(host)) as registry:
         request = BuildRequest(
             model=ModelSource(LocalStore(tmp_path / "model"), ""),
             target=Reference(host, "demo/cancer", tag="1"),
@@ -185,7 +165,7 @@ def test_a_model_that_needs_a_system_library_runs_with_it(tmp_path: Path, cache:
     joblib.dump(LogisticRegression(max_iter=5000).fit(features, classes), model / "model.joblib")
     (model / "requirements.txt").write_text("scikit-learn\npyodbc\n")
     with (
-        served(RegistryStorage(tmp_path / "registry")) as host,
+        serving(RegistryStorage(tmp_path / "registry")) as host,
         closing(DistributionRegistry(host)) as registry,
     ):
         builder = NativeBuilder(lambda _: registry, cache)

@@ -6,12 +6,14 @@ import io
 import json
 import subprocess
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from merlin.cli.main import run
+from merlin_images.registry.embedded.storage import RegistryStorage
+from tests.registry_servers import serving
 
 Build = Callable[..., str]
 MakeBase = Callable[..., str]
@@ -46,6 +48,13 @@ def build(
         return capsys.readouterr().out.splitlines()[-1]
 
     return call
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[str]:
+    """host:port of a registry."""
+    with serving(RegistryStorage(tmp_path / "registry")) as host:
+        yield host
 
 
 @pytest.fixture
@@ -107,6 +116,21 @@ def test_a_base_that_does_not_fit_is_refused_and_others_go_on(
     assert "has its Python at /opt/python3.11" in printed
     assert f"There is no image {images}:9" in printed
     assert told(capsys, "inspect", f"{images}:1")["digest"] == digest  # type: ignore[index]
+
+
+def test_a_copy_has_the_same_digest(
+    build: Build, images: str, served: str, tmp_path: Path, capsys: Capture
+) -> None:
+    digest = build(1)
+    for place in (f"{served}/team/image:1", f"{served}/other/image:2", f"layout:{tmp_path}/x:1"):
+        assert run(["image", "copy", f"{images}:1", place]) == 0
+        assert capsys.readouterr().out.strip() == digest
+        assert run(["image", "validate", place]) == 0
+        capsys.readouterr()
+    assert run(["image", "copy", f"{served}/team/image:1", f"{served}/mounted/image:1"]) == 0
+    assert "mounted" in capsys.readouterr().err
+    assert run(["image", "copy", f"{images}:7", f"{served}/team/image:7"]) != 0
+    assert f"There is no image {images}:7" in capsys.readouterr().err
 
 
 @pytest.mark.parts("skopeo")

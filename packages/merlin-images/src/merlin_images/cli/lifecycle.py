@@ -1,4 +1,4 @@
-"""``merlin image diff``, ``explain``, ``rebase``, ``export`` and ``prune``."""
+"""``merlin image diff``, ``explain``, ``rebase``, ``copy``, ``export`` and ``prune``."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from merlin_images.image.platform import parse_platform
 from merlin_images.image.prune import Retention, candidates, remove
 from merlin_images.image.stored import StoredImage, read_image
 from merlin_images.layers.layer_store import LayerStore
+from merlin_images.registry.copy import copy_image
 from merlin_images.registry.errors import InvalidReference
 from merlin_images.registry.port import BlobWrite, ImageRegistry, ListsTags
 
@@ -165,6 +166,29 @@ def rebase_images(*images: str, base: str, common: Common = DEFAULTS) -> None:
     )
     if failed:
         raise ImagesFailed(f"{len(failed)} of {len(images)} images could not be put on {base}.")
+
+
+@app.command
+def copy(image: str, to: str, /, *, common: Common = DEFAULTS) -> None:
+    """Copy an image, or an index of several, to another place, byte for byte.
+
+    Examples:
+
+      merlin image copy localhost:5000/demo/cancer:1 registry.example.com/ml/cancer:1
+      merlin image copy python:3.11-slim layout:./base:3.11
+
+    Parameters
+    ----------
+    image
+        HOST/NAME[:TAG][@DIGEST], or layout:DIR[:TAG].
+    to
+        HOST/NAME:TAG, or layout:DIR:TAG.
+    """
+    source, reference = locate(image, common.open)
+    target, destination = locate_target(to, common.open)
+    with common.progress() as progress, naming(image):
+        found = copy_image(source, reference, target, destination, progress)
+    common.tell(found.digest, {"image": to, "digest": found.digest})
 
 
 @app.command
