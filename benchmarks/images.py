@@ -16,19 +16,16 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
-import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-import httpx2
 from rich.console import Console
 from rich.table import Table
 
@@ -39,6 +36,7 @@ from merlin_images.builders.port import BuildRequest, ModelSource
 from merlin_images.image.base_images import BaseImages
 from merlin_images.registry.distribution import DistributionRegistry
 from merlin_images.registry.reference import Reference, parse_reference
+from tests.registry_servers import docker_registry
 
 REQUIREMENTS = "scikit-learn==1.7.2\nmlflow-skinny==3.4.0\n"
 CREATED = datetime(2026, 1, 1, tzinfo=UTC)
@@ -66,7 +64,7 @@ def main() -> None:
     rounds = parser.parse_args().rounds
     if shutil.which("buildah") is None or shutil.which("docker-registry") is None:
         sys.exit("needs buildah and docker-registry: run `make parts`")
-    with tempfile.TemporaryDirectory() as folder, _registry(Path(folder)) as host:
+    with tempfile.TemporaryDirectory() as folder, docker_registry(Path(folder)) as (host, _):
         _compare(Path(folder), host, rounds)
 
 
@@ -191,30 +189,6 @@ class Buildah:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
         )
-
-
-@contextmanager
-def _registry(folder: Path) -> Iterator[str]:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        host = f"127.0.0.1:{free.getsockname()[1]}"
-    config = folder / "registry.yml"
-    config.write_text(
-        f"version: 0.1\nstorage:\n  filesystem:\n    rootdirectory: {folder}/registry\n"
-        f"http:\n  addr: {host}\nlog:\n  level: error\n  accesslog:\n    disabled: true\n"
-    )
-    with subprocess.Popen(
-        ["docker-registry", "serve", str(config)], stderr=subprocess.DEVNULL
-    ) as process:
-        try:
-            for _ in range(200):
-                try:
-                    httpx2.get(f"http://{host}/v2/")
-                    break
-                except httpx2.TransportError:
-                    time.sleep(0.05)
-            yield host
-        finally:
-            process.terminate()
 
 
 def _seconds(work: Callable[[], None]) -> float:

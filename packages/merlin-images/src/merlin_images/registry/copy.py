@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from merlin.progress import Progress, Step, step
+from merlin_images.registry.digests import verified
 from merlin_images.registry.manifests import read_links
 from merlin_images.registry.port import BlobWrite, Descriptor, ImageRegistry
 from merlin_images.registry.reference import Reference
@@ -81,7 +82,6 @@ class _Copier:
             running.detail = outcome.value
         return outcome
 
-    def _read(self, blob: Descriptor, running: Step) -> Iterator[bytes]:
-        for chunk in self._source.read_blob(self._from, blob):
-            running.advance(len(chunk))
-            yield chunk
+    def _read(self, blob: Descriptor, running: Step) -> Iterable[bytes]:
+        chunks = self._source.read_blob(self._from, blob)
+        return verified(chunks, blob).watched(running.advance)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 
 from merlin_images.registry.errors import DigestMismatch, InvalidDigest
 from merlin_images.registry.port import Descriptor
@@ -25,11 +25,46 @@ def split_digest(digest: str) -> tuple[str, str]:
     return found[1] or found[3], found[2] or found[4]
 
 
-def verified(chunks: Iterable[bytes], descriptor: Descriptor) -> Iterator[bytes]:
+class VerifiedChunks:
+    """Chunks that end only if all of them make up the descriptor; see `verified`."""
+
+    def __init__(self, chunks: Iterable[bytes], descriptor: Descriptor) -> None:
+        self.descriptor = descriptor
+        self._chunks = _verify(chunks, descriptor)
+        self._told: Callable[[int], object] = lambda _count: None
+
+    def watched(self, tell: Callable[[int], object]) -> VerifiedChunks:
+        """Tell how many bytes each chunk has; returns these chunks."""
+        self._told = tell
+        return self
+
+    def __iter__(self) -> VerifiedChunks:
+        return self
+
+    def __next__(self) -> bytes:
+        chunk = next(self._chunks)
+        self._told(len(chunk))
+        return chunk
+
+    def close(self) -> None:
+        """Give up; frees what the chunks come from."""
+        self._chunks.close()
+
+
+def verified(chunks: Iterable[bytes], descriptor: Descriptor) -> VerifiedChunks:
     """Yield the chunks unchanged, but the last only if all of them make up the descriptor.
 
-    So whoever received everything knows that it is right. Raises `DigestMismatch`.
+    So whoever received everything knows that it is right; what is verified already is not hashed
+    again. Raises `DigestMismatch`.
     """
+    if isinstance(chunks, VerifiedChunks):
+        known = chunks.descriptor
+        if (known.digest, known.size) == (descriptor.digest, descriptor.size):
+            return chunks
+    return VerifiedChunks(chunks, descriptor)
+
+
+def _verify(chunks: Iterable[bytes], descriptor: Descriptor) -> Generator[bytes, None, None]:
     algorithm, _ = split_digest(descriptor.digest)
     running = hashlib.new(algorithm)
     size = 0
