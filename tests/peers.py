@@ -58,15 +58,22 @@ def environment_with(requirements: Sequence[str]) -> Path:
 
 
 @contextmanager
-def mlflow_server(folder: Path) -> Iterator[str]:
-    """Run a real MLflow server that keeps its clients' artifacts; yield its address."""
+def mlflow_server(folder: Path, *, artifact_root: str = "") -> Iterator[str]:
+    """Run a real MLflow server that keeps its clients' artifacts; yield its address.
+
+    With ``artifact_root`` clients keep them there, by themselves.
+    """
     python = environment_with([MLFLOW])
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     command = [
         *(python, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)),
         *("--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--workers", "1"),
-        *("--artifacts-destination", str(folder / "artifacts"), "--serve-artifacts"),
+        *(
+            ("--default-artifact-root", artifact_root, "--no-serve-artifacts")
+            if artifact_root
+            else ("--artifacts-destination", str(folder / "artifacts"), "--serve-artifacts")
+        ),
     ]
     path = f"{python.parent}:{os.environ['PATH']}"
     log = folder / "log"

@@ -340,10 +340,34 @@ def test_an_answer_of_another_shape_is_named_by_its_field(server: Any, model: Mo
         model.get_version(1)
 
 
-def test_files_that_lie_elsewhere_are_not_looked_for(server: Any, model: Model) -> None:
-    version = model.new_model_version().model_copy(update={"artifact_uri": "s3://bucket/1"})
-    with pytest.raises(ArtifactPlaceUnsupported, match="s3://bucket"):
+def test_files_in_a_place_of_no_kind_we_know_are_not_looked_for(server: Any, model: Model) -> None:
+    version = model.new_model_version().model_copy(update={"artifact_uri": "ftp://bucket/1"})
+    with pytest.raises(ArtifactPlaceUnsupported, match="ftp://bucket"):
         version.download_artifact("never")
+
+
+def test_files_in_a_blob_store_are_moved_without_the_server(
+    server: Any, model: Model, tmp_path: Path
+) -> None:
+    place = (tmp_path / "store/1/abc/artifacts").as_uri()
+    version = model.new_model_version().model_copy(update={"artifact_uri": place})
+    (tmp_path / "local/deep").mkdir(parents=True)
+    (tmp_path / "local/deep/weights").write_bytes(b"weights")
+    version.log_artifact(tmp_path / "local")
+    version.log_artifact(tmp_path / "local/deep/weights", "alone")
+    version.log_artifacts(tmp_path / "local", "model")
+    version.download_artifact(tmp_path / "back")
+    found = {
+        file.relative_to(tmp_path / "back").as_posix()
+        for file in (tmp_path / "back").rglob("*")
+        if file.is_file()
+    }
+    assert found == {"local/deep/weights", "alone/weights", "model/deep/weights"}
+    with pytest.raises(InvalidArgument, match="no file or folder"):
+        version.log_artifact(tmp_path / "nothing")
+    empty = model.new_model_version().model_copy(update={"artifact_uri": f"{place}/none"})
+    with pytest.raises(NotFound, match="no files"):
+        empty.download_artifact(tmp_path / "never")
 
 
 @pytest.mark.parametrize("name", ["../../etc/passwd", "..", "a/b", ""])

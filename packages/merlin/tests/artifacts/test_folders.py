@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from merlin.artifacts.errors import InvalidKey, StoreUnavailable
-from merlin.artifacts.folders import copy_folder, delete_folder, download_folder
+from merlin import artifacts
+from merlin.artifacts.errors import (
+    ArtifactChanged,
+    ArtifactNotFound,
+    InvalidKey,
+    StoreDenied,
+    StoreUnavailable,
+)
+from merlin.artifacts.folders import copy_folder, delete_folder, download_folder, upload_folder
 from merlin.artifacts.memory import MemoryStore
 from merlin.artifacts.store import ObjectInfo
+from merlin.artifacts.transfers import PART_BYTES, Journal
 
 
 class Stubborn(MemoryStore):
@@ -64,7 +74,7 @@ class Hostile(MemoryStore):
         self.hostile = key
 
     def list(self, folder: str = "") -> Iterator[ObjectInfo]:
-        yield ObjectInfo(self.hostile, 1, "", datetime.now(UTC))
+        yield ObjectInfo(self.hostile, 5, "", datetime.now(UTC))
 
     def read(self, key: str, *, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
         return iter([b"owned"])
@@ -84,3 +94,126 @@ def test_hostile_keys_write_nothing(tmp_path: Path, key: str) -> None:
     assert [path.name for path in out.iterdir()] == ["link"]
     assert list((tmp_path / "elsewhere").iterdir()) == []
     assert not (tmp_path / "escape").exists()
+
+
+class Counting(MemoryStore):
+    """Says what was read, breaks reads now and then, and may fail at one key."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reads: list[str] = []
+        self.breaks = 0
+        self.fails_at = ""
+
+    def read(self, key: str, *, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
+        if key == self.fails_at:
+            raise StoreDenied("No.", key=key)
+        self.reads.append(key)
+        return self._breaking(super().read(key, offset=offset, length=length), key)
+
+    def _breaking(self, chunks: Iterator[bytes], key: str) -> Iterator[bytes]:
+        for chunk in chunks:
+            half = len(chunk) // 2
+            yield chunk[:half]
+            if self.breaks:
+                self.breaks -= 1
+                raise StoreUnavailable("The connection broke.", key=key)
+            yield chunk[half:]
+
+
+def test_a_download_that_was_stopped_is_gone_on_with(tmp_path: Path) -> None:
+    store = Counting()
+    for number in range(40):
+        store.write(f"m/{number:02}", [b"%d" % number])
+    store.fails_at = "m/39"
+    with pytest.raises(StoreDenied):
+        download_folder(store, "m", tmp_path)
+    there = {path.name for path in tmp_path.iterdir() if path.name.isdigit()}
+    assert len(there) > 10
+    store.write("m/00", [b"another"])  # What changed is fetched again.
+    (tmp_path / "01").write_bytes(b"cut")  # And what is not whole.
+    store.fails_at, store.reads = "", []
+    assert download_folder(store, "m", tmp_path) == 40
+    assert len(store.reads) < 40
+    assert {"m/00", "m/01", "m/39"} <= set(store.reads)
+    assert (tmp_path / "00").read_bytes() == b"another"
+    assert (tmp_path / "01").read_bytes() == b"1"
+    assert len(list(tmp_path.iterdir())) == 40, "nothing else is left there"
+
+
+def test_a_journal_that_was_cut_or_is_nonsense_is_no_harm(tmp_path: Path) -> None:
+    store = MemoryStore()
+    store.write("m/a", [b"1"])
+    (tmp_path / Journal.NAME).write_text('nonsense\n["m/a", "x", 1]\n["m/a", "et')
+    assert download_folder(store, "m", tmp_path) == 1
+    assert (tmp_path / "a").read_bytes() == b"1"
+
+
+def test_large_objects_come_in_parts_and_across_broken_connections(tmp_path: Path) -> None:
+    content = os.urandom(1 << 20) * (2 * PART_BYTES // (1 << 20) + 7) + b"end"
+    store = Counting()
+    store.write("m/weights", [content])
+    store.breaks = 9
+    seen: list[int] = []
+    assert download_folder(store, "m", tmp_path, on_bytes=seen.append) == 1
+    assert (tmp_path / "weights").read_bytes() == content
+    assert sum(seen) == len(content)
+    assert len(store.reads) > 2
+
+
+def test_an_object_that_changes_meanwhile_is_not_put_together(tmp_path: Path) -> None:
+    class Moving(MemoryStore):
+        def head(self, key: str) -> ObjectInfo:
+            return replace(super().head(key), etag="other")
+
+    store = Moving()
+    store.write("m/weights", [bytes(PART_BYTES)] * 3)
+    with pytest.raises(ArtifactChanged, match="changed while"):
+        download_folder(store, "m", tmp_path)
+    assert not (tmp_path / "weights").exists()
+
+
+def test_deleting_many_at_once_reports_those_that_failed() -> None:
+    class Bulk(Stubborn):
+        asked = 0
+
+        def delete_many(self, keys: Sequence[str]) -> None:
+            self.asked += 1
+            for key in keys:
+                self.delete(key)
+
+    store = Bulk()
+    for number in range(2500):
+        store.write(f"a/{number:04}", [b""])
+    assert delete_folder(store, "a").deleted == 2500
+    assert store.asked == 3
+    for key in ("b/1", "b/stuck", "b/z"):
+        store.write(key, [b""])
+    outcome = delete_folder(store, "b")
+    assert (outcome.deleted, [key for key, _ in outcome.failed]) == (2, ["b/stuck"])
+
+
+def test_uploading_and_back(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    (source / "code").mkdir(parents=True)
+    for number in range(60):
+        (source / "code" / f"{number} ä%?#.py").write_bytes(b"%d" % number)
+    store = MemoryStore()
+    assert upload_folder(source, store, "7/model") == 60
+    assert download_folder(store, "7/model", tmp_path / "back") == 60
+    for file in source.rglob("*.py"):
+        assert (tmp_path / "back" / file.relative_to(source)).read_bytes() == file.read_bytes()
+
+
+def test_standing_alone(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model/a").write_bytes(b"1")
+    url = (tmp_path / "store/7").as_uri()
+    assert artifacts.upload(tmp_path / "model", f"{url}/model") == 1
+    assert artifacts.upload(tmp_path / "model/a", f"{url}/more") == 1
+    assert artifacts.download(url, tmp_path / "back") == 2
+    assert (tmp_path / "back/model/a").read_bytes() == b"1"
+    with pytest.raises(ArtifactNotFound):
+        artifacts.download(f"{url}/none", tmp_path / "never")
+    with pytest.raises(ArtifactNotFound):
+        artifacts.upload(tmp_path / "none", url)

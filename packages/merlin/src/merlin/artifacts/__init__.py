@@ -1,4 +1,9 @@
-"""Blob stores: the port, its backends and how one is chosen by URL."""
+"""Blob stores: the port, its backends, how one is chosen by URL, and moving files to and fro.
+
+from merlin import artifacts
+artifacts.download("s3://models/7/artifacts/model", "model")
+artifacts.upload("model", "gs://models/7/artifacts/model")
+"""
 
 from __future__ import annotations
 
@@ -6,10 +11,15 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from merlin.artifacts.errors import UnknownStore
+from merlin.artifacts.errors import ArtifactNotFound, UnknownStore
+from merlin.artifacts.folders import download_folder, upload_file, upload_folder
+from merlin.artifacts.local import LocalStore
 from merlin.artifacts.store import ArtifactStore, ObjectInfo
+from merlin.artifacts.transfers import read_object
+from merlin.output.automatic import shown
+from merlin.progress import Progress, step
 
-__all__ = ["ArtifactStore", "ObjectInfo", "open_store"]
+__all__ = ["ArtifactStore", "ObjectInfo", "download", "open_store", "upload"]
 
 GROUP = "merlin.artifact_stores"
 
@@ -22,6 +32,40 @@ _BROUGHT_BY = {
     "abfss": "merlin-serving[azure]",
     "wasbs": "merlin-serving[azure]",
 }
+
+
+def download(url: str, directory: str | Path, *, progress: Progress | None = None) -> int:
+    """Fetch a folder, or one object, into a directory; return how many files it came to.
+
+    Several files are fetched at once, large ones in parts; a run that was killed is gone on with by
+    the next one. On a terminal a bar shows how far it is. Raises `ArtifactNotFound` for a URL with
+    nothing below it, and what the store raises.
+    """
+    store, target = open_store(url), Path(directory)
+    with shown(progress) as told:
+        found = list(store.list())
+        if not found:
+            return _download_object(url, target, told)
+        total = sum(info.size for info in found)
+        with step(told, f"Download {len(found)} files", total=total) as running:
+            return download_folder(store, "", target, on_bytes=running.advance)
+
+
+def upload(local: str | Path, url: str, *, progress: Progress | None = None) -> int:
+    """Store a folder's files below a URL, or one file under its name there; return their number.
+
+    Several files are sent at once. An object appears whole or not at all.
+    """
+    path, store = Path(local), open_store(url)
+    if not path.exists():
+        raise ArtifactNotFound(f"There is no file or folder {path}.")
+    files = [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
+    total = sum(file.stat().st_size for file in files)
+    with shown(progress) as told, step(told, f"Upload {len(files)} files", total=total) as running:
+        if path.is_dir():
+            return upload_folder(path, store, "", on_bytes=running.advance)
+        upload_file(path, store, path.name, on_bytes=running.advance)
+        return 1
 
 
 def open_store(url: str) -> ArtifactStore:
@@ -49,6 +93,16 @@ def open_store(url: str) -> ArtifactStore:
         scheme=scheme,
         package=package or "",
     )
+
+
+def _download_object(url: str, directory: Path, progress: Progress) -> int:
+    """Fetch what a URL names itself."""
+    folder, _, name = url.rstrip("/").rpartition("/")
+    store = open_store(folder)
+    info = store.head(name)
+    with step(progress, f"Download {name}", total=info.size) as running:
+        LocalStore(directory).write(name, read_object(store, info, running.advance))
+    return 1
 
 
 def _load(entry: EntryPoint, url: str) -> ArtifactStore:

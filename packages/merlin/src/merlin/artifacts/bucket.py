@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -135,6 +135,11 @@ class BucketStore:
         name = self._name(key)
         with contextlib.suppress(ArtifactNotFound):
             self._ask("delete", key, lambda: obstore.delete(self._client, name))
+
+    def delete_many(self, keys: Sequence[str]) -> None:
+        names = [self._name(key) for key in keys]
+        if names:
+            self._ask("delete", keys[0], lambda: obstore.delete(self._client, names))
 
     def _stream(self, key: str, offset: int, length: int | None) -> Iterator[bytes]:
         body = _Body(offset)

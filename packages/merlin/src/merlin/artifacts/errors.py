@@ -70,3 +70,11 @@ class StoreUnsupported(ArtifactError):
 
     code = "artifact_store_unsupported"
     kind = Kind.INVALID
+
+
+class ArtifactChanged(ArtifactError):
+    """An object is not the one that was listed: somebody wrote it in between."""
+
+    code = "artifact_changed"
+    kind = Kind.CONFLICT
+    hint = "Try again when nobody writes there."

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from merlin.artifacts.errors import ArtifactError, InvalidKey
-from merlin.artifacts.keys import check_key, folder_prefix, join_key
+from merlin.artifacts.keys import check_key, folder_prefix, join_key, key_order
 from merlin.artifacts.local import LocalStore
-from merlin.artifacts.store import ArtifactStore
+from merlin.artifacts.store import ArtifactStore, DeletesMany, ObjectInfo
+from merlin.artifacts.transfers import Journal, OnBytes, each, errors_of, read_object
 
 _BATCH = 1000
+_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -35,14 +37,23 @@ def delete_folder(store: ArtifactStore, folder: str) -> Deletion:
     failed: list[tuple[str, ArtifactError]] = []
     listing = store.list(folder)
     # Read a batch ahead: some stores lose their place when what they list is taken away.
-    while batch := list(itertools.islice(listing, _BATCH)):
-        for info in batch:
-            try:
-                store.delete(info.key)
-                deleted += 1
-            except ArtifactError as error:
-                failed.append((info.key, error))
+    while batch := [info.key for info in itertools.islice(listing, _BATCH)]:
+        lost = _delete(store, batch)
+        deleted += len(batch) - len(lost)
+        failed += sorted(lost, key=lambda each: key_order(each[0]))
     return Deletion(deleted, tuple(failed))
+
+
+def _delete(store: ArtifactStore, keys: list[str]) -> list[tuple[str, ArtifactError]]:
+    if isinstance(store, DeletesMany):
+        try:
+            store.delete_many(keys)
+        except ArtifactError:
+            # Which of them failed is asked one by one; what is gone is no error.
+            pass
+        else:
+            return []
+    return errors_of(keys, store.delete)
 
 
 def copy_folder(
@@ -51,22 +62,19 @@ def copy_folder(
     target: ArtifactStore,
     target_folder: str,
     *,
-    on_bytes: Callable[[int], None] = lambda _: None,
+    on_bytes: OnBytes = lambda _: None,
 ) -> int:
-    """Copy every object to the same relative key, streaming; returns how many there were.
+    """Copy every object to the same relative key, several at once; returns how many there were.
 
-    ``on_bytes`` is told about each chunk. Objects of the target that the source lacks stay.
+    ``on_bytes`` is told about each chunk, by any thread. Objects of the target that the source
+    lacks stay. Raises the first error, when copies that had begun are over.
     """
-    prefix = folder_prefix(source_folder)
-    count = 0
-    for info in source.list(source_folder):
-        # A store is not trusted to list only what was asked for.
-        if not info.key.startswith(prefix):
-            raise InvalidKey(f"{source.url} listed {info.key!r}, outside {source_folder!r}.")
-        relative = check_key(info.key[len(prefix) :])
-        target.write(join_key(target_folder, relative), _counted(source, info.key, on_bytes))
-        count += 1
-    return count
+
+    def copy(info: ObjectInfo) -> None:
+        key = join_key(target_folder, _relative(source, source_folder, info))
+        target.write(key, read_object(source, info, on_bytes))
+
+    return each(source.list(source_folder), copy)
 
 
 def download_folder(
@@ -74,17 +82,71 @@ def download_folder(
     folder: str,
     directory: Path,
     *,
-    on_bytes: Callable[[int], None] = lambda _: None,
+    durable: bool = False,
+    on_bytes: OnBytes = lambda _: None,
 ) -> int:
     """Write every object below ``directory``, made if need be; returns how many there were.
 
-    No key, whatever a hostile store lists, and no link in ``directory`` makes a file elsewhere.
+    Several are fetched at once, large ones in parts. A file appears whole or not at all, and a run
+    that was killed is gone on with by the next: what is there in the same version is not fetched
+    again. With ``durable`` it survives a loss of power, file by file. No key, whatever a hostile
+    store lists, and no link in ``directory`` makes a file elsewhere.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    return copy_folder(store, folder, LocalStore(directory), "", on_bytes=on_bytes)
+    local = LocalStore(directory, durable=durable)
+    journal = Journal(directory)
+
+    def fetch(info: ObjectInfo) -> None:
+        key = _relative(store, folder, info)
+        if journal.has(info, directory / key):
+            on_bytes(info.size)
+            return
+        local.write(key, read_object(store, info, on_bytes))
+        if info.etag:
+            journal.add(info)
+
+    count = each(store.list(folder), fetch)
+    journal.end()
+    return count
 
 
-def _counted(store: ArtifactStore, key: str, on_bytes: Callable[[int], None]) -> Iterator[bytes]:
-    for chunk in store.read(key):
-        on_bytes(len(chunk))
-        yield chunk
+def upload_folder(
+    directory: Path,
+    store: ArtifactStore,
+    folder: str,
+    *,
+    on_bytes: OnBytes = lambda _: None,
+) -> int:
+    """Store every regular file below ``directory`` under ``folder``; returns how many there were.
+
+    Several are sent at once. Links are followed, as they are when a folder is copied by hand.
+    """
+    files = sorted(file for file in directory.rglob("*") if file.is_file())
+
+    def send(file: Path) -> None:
+        key = join_key(folder, check_key(file.relative_to(directory).as_posix()))
+        store.write(key, _chunks(file, on_bytes))
+
+    return each(files, send)
+
+
+def upload_file(
+    file: Path, store: ArtifactStore, key: str, *, on_bytes: OnBytes = lambda _: None
+) -> None:
+    """Store one file."""
+    store.write(key, _chunks(file, on_bytes))
+
+
+def _relative(store: ArtifactStore, folder: str, info: ObjectInfo) -> str:
+    prefix = folder_prefix(folder)
+    # A store is not trusted to list only what was asked for.
+    if not info.key.startswith(prefix):
+        raise InvalidKey(f"{store.url} listed {info.key!r}, outside {folder!r}.")
+    return check_key(info.key[len(prefix) :])
+
+
+def _chunks(file: Path, on_bytes: OnBytes) -> Iterator[bytes]:
+    with file.open("rb") as stream:
+        while chunk := stream.read(_CHUNK):
+            on_bytes(len(chunk))
+            yield chunk

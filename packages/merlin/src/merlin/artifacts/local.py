@@ -56,10 +56,16 @@ def open_local(url: str) -> LocalStore:
 
 
 class LocalStore:
-    """A store in one folder; several processes may share it."""
+    """A store in one folder; several processes may share it.
 
-    def __init__(self, root: Path, *, clock: Callable[[], float] = time.time) -> None:
+    Unless it is ``durable``, an object that was written may be lost with the machine's power.
+    """
+
+    def __init__(
+        self, root: Path, *, durable: bool = True, clock: Callable[[], float] = time.time
+    ) -> None:
         self._root = root.absolute()
+        self._durable = durable
         self._drop_abandoned(clock())
 
     @property
@@ -88,7 +94,8 @@ class LocalStore:
             with self._incoming() as (incoming, temporary, file):
                 for chunk in source:
                     _write_all(file, chunk)
-                os.fsync(file)
+                if self._durable:
+                    os.fsync(file)
                 self._publish(key, (incoming, temporary), replace=not only_if_absent)
                 return _describe(key, os.fstat(file))
 
@@ -163,7 +170,8 @@ class LocalStore:
                 os.rename(temporary, name, src_dir_fd=incoming, dst_dir_fd=directory)
             else:
                 os.link(temporary, name, src_dir_fd=incoming, dst_dir_fd=directory)
-            os.fsync(directory)
+            if self._durable:
+                os.fsync(directory)
 
         try:
             self._inside(folder, place)

@@ -18,10 +18,10 @@ Contract every backend keeps (`merlin.artifacts.contract` tests it, third partie
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 
 @dataclass(frozen=True)
@@ -63,3 +63,11 @@ class ArtifactStore(Protocol):
 
     def delete(self, key: str) -> None:
         """Remove one object; removing what is not there is no error."""
+
+
+@runtime_checkable
+class DeletesMany(Protocol):
+    """Can delete many objects with few requests."""
+
+    def delete_many(self, keys: Sequence[str]) -> None:
+        """Remove at most 1,000 objects. Raises if any is not removed; others may be, then."""

@@ -12,13 +12,13 @@ from pydantic import Field, PrivateAttr
 from merlin.autoscaling import AutoscalingPolicy
 from merlin.client import deploying
 from merlin.client.api import Api
-from merlin.client.artifact_proxy import ArtifactProxy
 from merlin.client.deploying import DeployRequest, Target
 from merlin.client.environments import choose_environment
 from merlin.client.errors import InvalidArgument, ModelFolderInvalid, NoSuchName
 from merlin.client.model_folder import check_model_folder, save_estimator
 from merlin.client.pyfunc_folder import write_pyfunc_folder
 from merlin.client.resource import Resource, parse
+from merlin.client.run_files import RunFiles, open_run_files
 from merlin.client.tracking import TrackedRun
 from merlin.client.waiting import Patience
 from merlin.deployment_mode import DeploymentMode
@@ -26,6 +26,7 @@ from merlin.endpoint import Status, VersionEndpoint
 from merlin.logger import Logger
 from merlin.model import ModelType
 from merlin.mounted_mlp_secret import MountedMLPSecret
+from merlin.output.automatic import shown
 from merlin.progress import Progress, Silent
 from merlin.protocol import Protocol
 from merlin.resource_request import ResourceRequest
@@ -123,7 +124,8 @@ class ModelVersion(Resource):
         """Store a file, or a folder with its name, below ``artifact_path`` of the run."""
         local = Path(local_path)
         named = PurePosixPath(artifact_path or "") / (local.name if local.is_dir() else "")
-        self._files.upload(local, str(named), progress or Silent())
+        with shown(progress) as told:
+            self._files.upload(local, str(named), told)
 
     def log_artifacts(
         self,
@@ -135,13 +137,15 @@ class ModelVersion(Resource):
         """Store everything in a folder below ``artifact_path`` of the run."""
         if not Path(local_dir).is_dir():
             raise InvalidArgument(f"{local_dir} is not a folder.")
-        self._files.upload(Path(local_dir), artifact_path or "", progress or Silent())
+        with shown(progress) as told:
+            self._files.upload(Path(local_dir), artifact_path or "", told)
 
     def download_artifact(
         self, destination_path: str | Path, *, progress: Progress | None = None
     ) -> None:
         """Fetch everything that was logged into ``destination_path``."""
-        self._files.download("", Path(destination_path), progress or Silent())
+        with shown(progress) as told:
+            self._files.download("", Path(destination_path), told)
 
     def log_model(self, model_dir: Any, *, progress: Progress | None = None) -> None:
         """Log a model folder of a standard type, or a fitted scikit-learn estimator.
@@ -293,8 +297,8 @@ class ModelVersion(Resource):
         return f"/v1/models/{self._model.id}/versions/{self.id}"
 
     @property
-    def _files(self) -> ArtifactProxy:
-        return ArtifactProxy(self._tracking, self.artifact_uri)
+    def _files(self) -> RunFiles:
+        return open_run_files(self._tracking, self.artifact_uri)
 
     def _endpoint_in(self, environment: str) -> VersionEndpoint | None:
         found = [item for item in self.list_endpoint() if item.environment_name == environment]

@@ -253,15 +253,12 @@ def _fetch_model(spec: RevisionSpec, target: Path, progress: Progress) -> None:
         return
     unfinished = target.with_name("model.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
-    size = 0
-
-    def count(amount: int) -> None:
-        nonlocal size
-        size += amount
-
+    sizes: list[int] = []
     with step(progress, f"fetch {spec.full_name}") as running:
-        files = download_folder(spec.store, spec.folder, unfinished, on_bytes=count)
+        files = download_folder(
+            spec.store, spec.folder, unfinished, durable=True, on_bytes=sizes.append
+        )
         if not files:
             raise ModelFolderEmpty(f"The model folder of {spec.full_name} is empty.")
         unfinished.rename(target)
-        running.detail = f"{files} files, {size / 1e6:.1f} MB"
+        running.detail = f"{files} files, {sum(sizes) / 1e6:.1f} MB"
