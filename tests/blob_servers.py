@@ -16,6 +16,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -245,9 +246,10 @@ def _python_environment(name: str) -> Path:
     packages = PACKAGES[name]
 
     def install(folder: Path) -> None:
-        python = str(folder / "bin" / "python")
-        _run(["uv", "venv", "-q", "--python", "3.11", str(folder)])
-        _run(["uv", "pip", "install", "-q", "--python", python, *packages])
+        # The one beside our interpreter: a new machine has none on its PATH.
+        uv, python = str(Path(sys.executable).with_name("uv")), str(folder / "bin" / "python")
+        _run([uv, "venv", "-q", "--python", sys.executable, str(folder)])
+        _run([uv, "pip", "install", "-q", "--python", python, *packages])
 
     return _installed(f"{name}-{_digest(packages)}", install) / "bin"
 
