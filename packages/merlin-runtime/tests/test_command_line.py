@@ -76,7 +76,9 @@ def test_the_environment_of_merlins_deployments_is_read():
         ("WORKERS", "0"),
         ("MERLIN_MAX_BODY_BYTES", "-1"),
         ("MERLIN_DRAIN_SECONDS", "nan"),
-        ("CARAML_PROTOCOL", "UPI_V1"),
+        ("CARAML_PROTOCOL", "HTTP_XML"),
+        ("CARAML_GRPC_PORT", "many"),
+        ("GRPC_OPTIONS", "[1]"),
     ],
 )
 def test_a_wrong_variable_is_named(variable, value, capsys):

@@ -17,12 +17,13 @@ from typing import Any, Dict, MutableMapping, NoReturn, Optional, Sequence
 
 from merlin_runtime import __version__, exit_codes, log_lines, parent_death
 from merlin_runtime.cpu_threads import limit_numeric_threads, usable_cpus
-from merlin_runtime.errors import ModelLoadFailed, UsageError
+from merlin_runtime.errors import AddressUnavailable, ModelLoadFailed, UsageError
+from merlin_runtime.rpc.availability import missing_for_grpc
 from merlin_runtime.settings import Defaults, Settings, model_and_version
 from merlin_runtime.startup_phases import StartupPhases
 
 _DESCRIPTION = """\
-Serve one model over HTTP: POST /v1/models/NAME:predict.
+Serve one model over HTTP: POST /v1/models/NAME:predict, and over gRPC where asked to.
 
 The port answers liveness (/healthz) at once, and readiness (/readyz) once the model is loaded.
 """
@@ -64,7 +65,11 @@ def main(argv: Sequence[str], environ: MutableMapping[str, str]) -> int:
     # One process serves. prometheus_client's files for several processes would only pile up, and
     # importing it fails where the folder named here does not exist.
     environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
-    settings = _settings(options, environ)
+    settings = _settings(options, defaults, environ)
+    if settings.grpc_port is not None and (missing := missing_for_grpc(settings.protocol)):
+        sentence = f"gRPC needs {missing}, which the model's environment lacks."
+        print(f"merlin_runtime: {sentence}", file=sys.stderr)  # noqa: T201
+        return exit_codes.USAGE
     return _dry_run(settings) if options.dry_run else _serve(settings, options.workers)
 
 
@@ -73,7 +78,9 @@ def _dry_run(settings: Settings) -> int:
 
     phases = StartupPhases()
     try:
-        model = load_model(settings.model_dir, settings.model_type, phases)
+        model = load_model(
+            settings.model_dir, settings.model_type, phases, protocol=settings.protocol
+        )
     except ModelLoadFailed as failure:
         return _load_failed(failure)
     _LOG.info("dry run success", extra={"fields": {"type": model.kind, "seconds": phases.seconds}})
@@ -96,9 +103,7 @@ def _serve(settings: Settings, workers: int) -> int:
             if settings.listen_fd is not None
             else (f"{settings.host}:{settings.port}")
         )
-        sentence = f"Cannot listen on {where}: {error.strerror or error}."
-        _last_line({"event": "listen_failed", "error": sentence, "code": "address_unavailable"})
-        return exit_codes.ADDRESS_UNAVAILABLE
+        return _address_unavailable(f"Cannot listen on {where}: {error.strerror or error}.")
     host, port = listener.getsockname()[:2]
     _LOG.info("listening", extra={"fields": {"event": "listening", "host": host, "port": port}})
 
@@ -108,7 +113,14 @@ def _serve(settings: Settings, workers: int) -> int:
         serve(settings, listener, phases)
     except ModelLoadFailed as failure:
         return _load_failed(failure)
+    except AddressUnavailable as error:
+        return _address_unavailable(str(error))
     return exit_codes.STOPPED
+
+
+def _address_unavailable(sentence: str) -> int:
+    _last_line({"event": "listen_failed", "error": sentence, "code": "address_unavailable"})
+    return exit_codes.ADDRESS_UNAVAILABLE
 
 
 def _listen(settings: Settings) -> socket.socket:
@@ -146,7 +158,9 @@ def _stop_early(signum: int, frame: Optional[FrameType]) -> NoReturn:
     raise SystemExit(exit_codes.STOPPED)
 
 
-def _settings(options: argparse.Namespace, environ: MutableMapping[str, str]) -> Settings:
+def _settings(
+    options: argparse.Namespace, defaults: Defaults, environ: MutableMapping[str, str]
+) -> Settings:
     model, version = model_and_version(environ, options.name)
     return Settings(
         model_dir=options.model_dir.absolute(),
@@ -157,6 +171,9 @@ def _settings(options: argparse.Namespace, environ: MutableMapping[str, str]) ->
         host=options.host,
         port=options.port,
         listen_fd=options.fd,
+        protocol=defaults.protocol,
+        grpc_port=options.grpc_port,
+        grpc_options=defaults.grpc_options,
         model_type=options.model_type,
         max_concurrency=options.max_concurrency,
         max_queue=options.max_queue,
@@ -190,6 +207,14 @@ def _parser(defaults: Defaults) -> argparse.ArgumentParser:
         default=defaults.port,
         metavar="N",
         help="port; 0 picks a free one and logs it (CARAML_HTTP_PORT; now %(default)s)",
+    )
+    add(
+        "--grpc-port",
+        type=_port,
+        default=defaults.grpc_port,
+        metavar="N",
+        help="serve gRPC there too: the Open Inference Protocol, or UPI where CARAML_PROTOCOL is "
+        "UPI_V1 (CARAML_GRPC_PORT; now %(default)s); 0 picks a free one",
     )
     add("--host", default="0.0.0.0", help="address to listen on (%(default)s)")  # noqa: S104
     add("--fd", type=_count, metavar="N", help="serve on this inherited listening socket instead")

@@ -130,6 +130,13 @@ class AnswerNotSerialisable(ServingError):
     status = 500
 
 
+class ProtocolNotServed(ServingError):
+    """A prediction over HTTP, asked of a deployment that speaks UPI_V1."""
+
+    code = "protocol_not_served"
+    status = 501
+
+
 class V2NeedsNumpy(ServingError):
     """The V2 protocol was asked for where there is no numpy."""
 
@@ -151,6 +158,10 @@ class Stopping(ServingError):
     code = "stopping"
     status = 503
     retry_after_seconds = 1
+
+
+class AddressUnavailable(Exception):
+    """A port cannot be listened on; the message names it."""
 
 
 class UsageError(Exception):

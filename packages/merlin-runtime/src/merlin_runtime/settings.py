@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, Mapping, Optional, Tuple, TypeVar
+from typing import Any, Callable, Dict, Mapping, Optional, Tuple, TypeVar
 
 from merlin_runtime.errors import UsageError
 
+HTTP, UPI = "HTTP_JSON", "UPI_V1"
+_UPI_PORT = 9000
 _LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 _Number = TypeVar("_Number", int, float)
 
@@ -25,6 +28,9 @@ class Settings:
     host: str
     port: int
     listen_fd: Optional[int]
+    protocol: str
+    grpc_port: Optional[int]
+    grpc_options: Mapping[str, Any]
     model_type: Optional[str]
     max_concurrency: int
     max_queue: int
@@ -40,6 +46,9 @@ class Defaults:
 
     name: str
     port: int
+    protocol: str
+    grpc_port: Optional[int]
+    grpc_options: Mapping[str, Any]
     workers: int
     max_concurrency: int
     max_queue: int
@@ -53,16 +62,17 @@ class Defaults:
     @classmethod
     def read(cls, environ: Mapping[str, str], *, cpus: int) -> Defaults:
         """Read the environment; raises `UsageError` naming a variable with a wrong value."""
-        protocol = environ.get("CARAML_PROTOCOL") or "HTTP_JSON"
-        if protocol != "HTTP_JSON":
-            raise UsageError(
-                f"CARAML_PROTOCOL={protocol} is not served here; this server speaks HTTP_JSON."
-            )
+        protocol = environ.get("CARAML_PROTOCOL") or HTTP
+        if protocol not in {HTTP, UPI}:
+            raise UsageError(f"CARAML_PROTOCOL={protocol} is neither {HTTP} nor {UPI}.")
         workers = _number(environ, "WORKERS", 1, int, least=1)
         level = (environ.get("LOG_LEVEL") or "INFO").upper()
         return cls(
             name=environ.get("CARAML_MODEL_FULL_NAME") or environ.get("MODEL_NAME") or "model-1",
             port=_number(environ, "CARAML_HTTP_PORT", 8080, int, least=0),
+            protocol=protocol,
+            grpc_port=_grpc_port(environ, protocol),
+            grpc_options=_grpc_options(environ),
             workers=workers,
             max_concurrency=_number(
                 environ, "MERLIN_MAX_CONCURRENCY", max(workers, min(4, cpus)), int, least=1
@@ -86,6 +96,24 @@ def model_and_version(environ: Mapping[str, str], name: str) -> Tuple[str, str]:
         environ.get("CARAML_MODEL_NAME") or model or name,
         environ.get("CARAML_MODEL_VERSION") or (version if model else "1"),
     )
+
+
+def _grpc_port(environ: Mapping[str, str], protocol: str) -> Optional[int]:
+    """UPI has a port without asking for one; the Open Inference Protocol is there when asked."""
+    if not environ.get("CARAML_GRPC_PORT"):
+        return _UPI_PORT if protocol == UPI else None
+    return _number(environ, "CARAML_GRPC_PORT", _UPI_PORT, int, least=0)
+
+
+def _grpc_options(environ: Mapping[str, str]) -> Dict[str, Any]:
+    text = environ.get("GRPC_OPTIONS") or "{}"
+    try:
+        options = json.loads(text)
+    except ValueError:
+        options = None
+    if not isinstance(options, dict):
+        raise UsageError(f"GRPC_OPTIONS={text!r} is not a JSON object of channel options.")
+    return options
 
 
 def _number(

@@ -5,10 +5,13 @@ from __future__ import annotations
 import importlib
 import traceback
 from pathlib import Path
-from typing import Dict, List, Optional, Tuple
+from typing import Dict, List, Optional, Tuple, Union
 
 from merlin_runtime.errors import ModelLoadFailed
 from merlin_runtime.models.port import Model
+from merlin_runtime.models.pyfunc import PythonFunction, over_http
+from merlin_runtime.models.upi import over_upi
+from merlin_runtime.settings import HTTP, UPI
 from merlin_runtime.startup_phases import StartupPhases
 
 # A loader is imported when its type is chosen, for it imports what the model needs.
@@ -33,19 +36,29 @@ _MARKS: Tuple[Tuple[str, str], ...] = (
 _RUNTIME_FOLDER = Path(__file__).parent.parent
 
 
-def load_model(folder: Path, model_type: Optional[str], phases: StartupPhases) -> Model:
-    """Load the model in ``folder``. Whatever goes wrong, also in the user's code, becomes a
-    `ModelLoadFailed` that names the culprit and has the original as its cause."""
+def load_model(
+    folder: Path, model_type: Optional[str], phases: StartupPhases, *, protocol: str = HTTP
+) -> Model:
+    """Load the model in ``folder``, to be asked by a protocol. Whatever goes wrong, also in the
+    user's code, becomes a `ModelLoadFailed` that names the culprit and has the original as its
+    cause."""
     try:
         kind = model_type or _type_of(folder)
         with phases.phase("import"):
             loader = importlib.import_module(_LOADERS[kind])
-        model: Model = loader.load(folder, phases)
+        loaded: Union[Model, PythonFunction] = loader.load(folder, phases)
+        if isinstance(loaded, PythonFunction):
+            return over_upi(loaded) if protocol == UPI else over_http(loaded)
     except ModelLoadFailed:
         raise
     except BaseException as error:  # user code may also call sys.exit
         raise _explain(error) from error
-    return model
+    if protocol == UPI:
+        raise ModelLoadFailed(
+            f"A model of type {loaded.kind} has no answer for {UPI}.",
+            hint=f"Deploy it with protocol {HTTP}, or log a Python function with upiv1_infer.",
+        )
+    return loaded
 
 
 def _type_of(folder: Path) -> str:

@@ -16,7 +16,7 @@ import pickle
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Awaitable, Callable, Dict, Mapping, Tuple
+from typing import Any, Awaitable, Callable, Dict, Mapping, Tuple, Union
 
 from merlin_runtime.errors import ModelLoadFailed
 from merlin_runtime.models.mlmodel_file import parse_mlmodel
@@ -34,8 +34,17 @@ class Context:
     model_config: Dict[str, Any] = field(default_factory=dict)
 
 
-def load(folder: Path, phases: StartupPhases) -> Model:
-    """Load the folder; puts its ``code/`` first on ``sys.path`` for good."""
+@dataclass(frozen=True)
+class PythonFunction:
+    """A user's object, initialized; which of its methods answers depends on the protocol."""
+
+    instance: Any
+    context: Context
+
+
+def load(folder: Path, phases: StartupPhases) -> Union[Model, PythonFunction]:
+    """Load the folder; puts its ``code/`` first on ``sys.path`` for good. Some other model that is
+    wrapped as a Python function is a model at once."""
     flavors = _flavors(folder)
     flavor = flavors.get("python_function")
     if not isinstance(flavor, dict):
@@ -57,11 +66,16 @@ def load(folder: Path, phases: StartupPhases) -> Model:
         python_model = _unpickle(folder / flavor["python_model"])
     with phases.phase("initialize"):
         _initialize(python_model, context)
-    return PyFuncServed(*_call_style(python_model, context))
+    return PythonFunction(python_model, context)
+
+
+def over_http(function: PythonFunction) -> Model:
+    """Return the model to be asked with JSON. Raises `ModelLoadFailed` where nothing answers."""
+    return PyFuncServed(*_call_style(function.instance, function.context))
 
 
 class PyFuncServed:
-    """A user's Python model."""
+    """A user's Python model, asked over HTTP."""
 
     kind = "pyfunc"
     row_wise = False
@@ -175,14 +189,15 @@ def _three_steps(model: Any) -> Tuple[Call, bool]:
         ), False
 
     async def call(request: Any, headers: Mapping[str, str]) -> Any:
-        model_input = await _settled(preprocess(request, headers))
-        model_output = await _settled(infer(model_input))
-        return await _settled(postprocess(model_output, request))
+        model_input = await settled(preprocess(request, headers))
+        model_output = await settled(infer(model_input))
+        return await settled(postprocess(model_output, request))
 
     return call, True
 
 
-async def _settled(value: Any) -> Any:
+async def settled(value: Any) -> Any:
+    """Return a value, or what an awaitable comes to."""
     return await value if inspect.isawaitable(value) else value
 
 

@@ -15,15 +15,14 @@ from merlin_runtime import __version__
 from merlin_runtime.errors import (
     MethodNotAllowed,
     ModelNotFound,
-    NotReady,
     RouteNotFound,
     ServingError,
 )
-from merlin_runtime.models.port import KINDS_OF_ROWS
 from merlin_runtime.serving.answers import CONTENT_TYPE
 from merlin_runtime.serving.asgi import error_body, error_headers
 from merlin_runtime.serving.lifecycle import Lifecycle
 from merlin_runtime.serving.metrics import ServingMetrics
+from merlin_runtime.serving.v2_metadata import EXTENSIONS, model_metadata
 
 
 class ColdRoutes:
@@ -89,27 +88,12 @@ class ColdRoutes:
 
     async def _v2_server(self, request: Request) -> Response:
         del request
-        extensions = ["binary_tensor_data"]
-        return self._json({"name": "merlin", "version": __version__, "extensions": extensions})
+        document = {"name": "merlin", "version": __version__, "extensions": list(EXTENSIONS)}
+        return self._json(document)
 
     async def _v2_model(self, request: Request) -> Response:
         self._check_model(request)
-        model = self._lifecycle.model
-        if model is None:
-            raise NotReady(f"The model {self._name!r} is still being loaded.")
-        # What a Python function takes is not known; an empty list says so.
-        of_rows = model.kind in KINDS_OF_ROWS
-        rows = [{"name": "instances", "datatype": "FP64", "shape": [-1, -1]}] if of_rows else []
-        answer = [{"name": "predictions", "datatype": "FP64", "shape": [-1]}] if of_rows else []
-        return self._json(
-            {
-                "name": self._name,
-                "versions": [self._version],
-                "platform": f"merlin_{model.kind}",
-                "inputs": rows,
-                "outputs": answer,
-            }
-        )
+        return self._json(model_metadata(self._name, self._version, self._lifecycle.model))
 
     async def _v2_model_ready(self, request: Request) -> Response:
         self._check_model(request)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 from functools import lru_cache
-from typing import Any, Dict, Iterable, Tuple
+from typing import Any, Dict, Iterable, Optional, Tuple
 
 FIT_REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 """A client's request id that may go into logs and headers."""
@@ -37,6 +38,21 @@ class Headers(Dict[str, str]):
 
     def get(self, name: str, default: Any = None) -> Any:
         return dict.get(self, title_case(name), default)
+
+
+def request_id_of(headers: Headers) -> str:
+    """Return the client's id where it is fit for logs and headers, else a new one, which the model
+    then sees too."""
+    given: Optional[str] = headers.get("X-Request-Id")
+    if given is not None and FIT_REQUEST_ID.fullmatch(given):
+        return given
+    minted = new_request_id()
+    headers["X-Request-Id"] = minted
+    return minted
+
+
+def new_request_id() -> str:
+    return os.urandom(16).hex()
 
 
 @lru_cache(maxsize=1024)

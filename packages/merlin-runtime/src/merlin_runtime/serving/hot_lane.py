@@ -13,11 +13,12 @@ from typing import List, NamedTuple, Optional, Protocol, Tuple
 
 from merlin_runtime.models.port import Model
 from merlin_runtime.serving.answers import CONTENT_TYPE
+from merlin_runtime.serving.headers import new_request_id
 from merlin_runtime.serving.lifecycle import Lifecycle
 from merlin_runtime.serving.metrics import ServingMetrics
 from merlin_runtime.serving.pace import Pace, StopWatch
 from merlin_runtime.serving.plain_requests import PlainRequest, PlainRequests
-from merlin_runtime.serving.predict_route import PREFIX, SUFFIX, log_access, new_request_id
+from merlin_runtime.serving.predict_route import PREFIX, SUFFIX, log_access
 from merlin_runtime.serving.row_batches import NotTogether, predict_together
 
 MAX_BATCH = 64

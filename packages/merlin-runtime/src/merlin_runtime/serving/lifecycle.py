@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Optional
+from typing import Callable, List, Optional
 
 from merlin_runtime.errors import ModelLoadFailed
 from merlin_runtime.models.port import Model
@@ -23,16 +23,26 @@ class Lifecycle:
         self.predictor: Optional[Predictor] = None
         self.failure: Optional[ModelLoadFailed] = None
         self.draining = False
+        self._listeners: List[Callable[[], None]] = []
 
     @property
     def ready(self) -> bool:
         return self.predictor is not None and not self.draining
 
+    def on_change(self, listener: Callable[[], None]) -> None:
+        """Call ``listener`` whenever ``ready`` may have changed."""
+        self._listeners.append(listener)
+
     def loaded(self, model: Model, predictor: Predictor) -> None:
         self.model = model
         self.predictor = predictor
-        self._metrics.ready.set(self.ready)
+        self._tell()
 
     def drain(self) -> None:
         self.draining = True
-        self._metrics.ready.set(0)
+        self._tell()
+
+    def _tell(self) -> None:
+        self._metrics.ready.set(self.ready)
+        for listener in self._listeners:
+            listener()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Callable, Dict, Iterable, Tuple, cast
+from typing import Callable, Dict, Iterable, Tuple, Union, cast
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import choose_encoder
@@ -38,10 +38,10 @@ class ServingMetrics:
             "model_requests", "Predict requests answered", (*names, "protocol", "code"),
             registry=registry,
         )  # fmt: skip
-        self._request_counter: Callable[[int], Counter] = lambda status: requests.labels(
-            model, version, "http", str(status)
+        self._request_counter: Callable[[str, str], Counter] = lambda protocol, code: (
+            requests.labels(model, version, protocol, code)
         )
-        self._requests: Dict[int, Counter] = {}
+        self._requests: Dict[Tuple[str, Union[int, str]], Counter] = {}
         self.errors = Counter(
             "model_errors", "Exceptions raised by the model", names, registry=registry
         ).labels(model, version)
@@ -62,11 +62,12 @@ class ServingMetrics:
         self.ready = gauge("model_ready", "1 while predictions should be sent here")
         self.load_seconds = gauge("model_load_seconds", "How long loading the model took")
 
-    def answered(self, status: int, seconds: float) -> None:
-        """Count one predict request."""
-        counter = self._requests.get(status)
+    def answered(self, code: Union[int, str], seconds: float, *, protocol: str = "http") -> None:
+        """Count one predict request; ``code`` is an HTTP status, or a gRPC status' name."""
+        counter = self._requests.get((protocol, code))
         if counter is None:
-            counter = self._requests[status] = self._request_counter(status)
+            counter = self._request_counter(protocol, str(code))
+            self._requests[protocol, code] = counter
         counter.inc()
         self.request_seconds.observe(seconds)
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import re
 import time
-from typing import Optional, Tuple, cast
+from typing import Tuple, Union, cast
 
 from merlin_runtime.errors import (
     BodyTooLarge,
@@ -16,6 +15,7 @@ from merlin_runtime.errors import (
     ModelRaised,
     NotReady,
     PredictTakesPost,
+    ProtocolNotServed,
     ServingError,
     Stopping,
     V2NeedsNumpy,
@@ -32,7 +32,7 @@ from merlin_runtime.serving.asgi import (
     respond,
 )
 from merlin_runtime.serving.codecs import PLAIN_JSON, Codec
-from merlin_runtime.serving.headers import FIT_REQUEST_ID, Headers
+from merlin_runtime.serving.headers import Headers, request_id_of
 from merlin_runtime.serving.lifecycle import Lifecycle
 from merlin_runtime.serving.metrics import CLIENT_GONE, ServingMetrics
 
@@ -59,6 +59,7 @@ class PredictRoute:
         version: str,
         max_body_bytes: int,
         access_log: bool,
+        rpc_only: bool = False,
     ) -> None:
         self._name = name
         self._version = version
@@ -66,11 +67,12 @@ class PredictRoute:
         self._metrics = metrics
         self._max_body_bytes = max_body_bytes
         self._access_log = access_log
+        self._rpc_only = rpc_only
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
         headers = Headers.from_raw(scope["headers"])
-        request_id = _request_id(headers)
+        request_id = request_id_of(headers)
         answer_headers: RawHeaders = [(b"x-request-id", request_id.encode("ascii"))]
         self._metrics.inflight.inc()
         status = CLIENT_GONE
@@ -148,6 +150,8 @@ class PredictRoute:
         predictor = self._lifecycle.predictor
         if predictor is None:
             raise NotReady(f"The model {self._name!r} is still being loaded.")
+        if self._rpc_only:
+            raise ProtocolNotServed("This deployment answers predictions over gRPC, by UPI_V1.")
         body = await self._body(headers, receive)
         future = predictor.submit(body, headers, codec)
         if not predictor.worth_cancelling:
@@ -181,13 +185,10 @@ class PredictRoute:
         return cast("bytes", chunks[0] if len(chunks) == 1 else b"".join(chunks))
 
 
-def log_access(request_id: str, status: int, seconds: float) -> None:
+def log_access(request_id: str, status: Union[int, str], seconds: float) -> None:
+    """Write a line of the access log; ``status`` as in `ServingMetrics.answered`."""
     fields = {"request_id": request_id, "status": status, "seconds": round(seconds, 6)}
     _LOG.info("predict", extra={"fields": fields})
-
-
-def new_request_id() -> str:
-    return os.urandom(16).hex()
 
 
 async def _unless_client_leaves(future: asyncio.Future[bytes], receive: Receive) -> bytes:
@@ -201,14 +202,3 @@ async def _unless_client_leaves(future: asyncio.Future[bytes], receive: Receive)
     finally:
         leaving.cancel()
         future.cancel()
-
-
-def _request_id(headers: Headers) -> str:
-    """The client's id where it is fit for logs and headers, else a new one, which the model then
-    sees too."""
-    given: Optional[str] = headers.get("X-Request-Id")
-    if given is not None and FIT_REQUEST_ID.fullmatch(given):
-        return given
-    minted = new_request_id()
-    headers["X-Request-Id"] = minted
-    return minted

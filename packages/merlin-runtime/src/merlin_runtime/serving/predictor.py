@@ -1,4 +1,7 @@
-"""Where predictions run: never on the server's event loop, and never without bound.
+"""Where predictions run: beside the server's event loop, and never without bound.
+
+Only what is known to be quick, of a library's own models, runs on the loop itself, where handing
+it to a thread would cost more than it saves.
 
 Bodies are decoded and encoded beside the prediction, so the loop only moves bytes.
 """
@@ -9,7 +12,7 @@ import asyncio
 import queue
 import threading
 import time
-from typing import Any, Awaitable, Mapping, Optional, Protocol
+from typing import Any, Awaitable, Mapping, Optional, Protocol, Tuple
 
 from merlin_runtime.errors import ModelRaised, Overloaded, ServingError
 from merlin_runtime.models.port import Model
@@ -112,24 +115,28 @@ class ThreadPredictor:
         return self._admission.has_queue
 
     def submit(self, body: bytes, headers: Headers, codec: Codec) -> "asyncio.Future[bytes]":
-        self._admission.enter()
         job = _Job(body, headers, codec, self._loop.create_future())
+        if self._model.row_wise and self._pace.allows_inline(len(body)):
+            self._settle(job, *self._outcome(job))
+            return job.future
+        self._admission.enter()
         self._jobs.put(job)
         return job.future
 
     def _work(self) -> None:
         while True:
             job = self._jobs.get()
-            answer, error = None, None
-            if not job.future.cancelled():
-                try:
-                    answer = self._predict(job)
-                except BaseException as raised:  # noqa: BLE001  (the thread outlives any of them)
-                    error = _as_serving_error(raised)
+            outcome = (None, None) if job.future.cancelled() else self._outcome(job)
             try:
-                self._loop.call_soon_threadsafe(self._settle, job, answer, error)
+                self._loop.call_soon_threadsafe(self._finish, job, *outcome)
             except RuntimeError:
                 return  # the loop is closed: the process ends
+
+    def _outcome(self, job: _Job) -> Tuple[Optional[bytes], Optional[ServingError]]:
+        try:
+            return self._predict(job), None
+        except BaseException as raised:  # noqa: BLE001  (threads and loop outlive any of them)
+            return None, _as_serving_error(raised)
 
     def _predict(self, job: _Job) -> bytes:
         self._metrics.queue_seconds.observe(time.perf_counter() - job.queued_at)
@@ -144,8 +151,11 @@ class ThreadPredictor:
         job.took = watch.took()
         return encoded
 
-    def _settle(self, job: _Job, answer: Optional[bytes], error: Optional[ServingError]) -> None:
+    def _finish(self, job: _Job, answer: Optional[bytes], error: Optional[ServingError]) -> None:
         self._admission.leave()
+        self._settle(job, answer, error)
+
+    def _settle(self, job: _Job, answer: Optional[bytes], error: Optional[ServingError]) -> None:
         if job.took is not None:
             self._pace.observe(job.took, len(job.body))
         if job.future.cancelled():

@@ -11,11 +11,11 @@ import socket
 import sys
 import threading
 from functools import partial
-from typing import Any, Callable, Iterator, Optional, Type, cast
+from typing import TYPE_CHECKING, Any, Callable, Iterator, Optional, Type, cast
 
 import uvicorn
 
-from merlin_runtime.errors import ModelLoadFailed
+from merlin_runtime.errors import AddressUnavailable, ModelLoadFailed
 from merlin_runtime.models.loading import load_model
 from merlin_runtime.models.port import Model
 from merlin_runtime.serving.application import Application
@@ -27,8 +27,11 @@ from merlin_runtime.serving.metrics import ServingMetrics
 from merlin_runtime.serving.pace import Pace
 from merlin_runtime.serving.predict_route import PredictRoute
 from merlin_runtime.serving.predictor import predictor_for
-from merlin_runtime.settings import Settings
+from merlin_runtime.settings import UPI, Settings
 from merlin_runtime.startup_phases import StartupPhases
+
+if TYPE_CHECKING:  # grpcio is not in every environment.
+    from merlin_runtime.rpc.server import RpcServer
 
 new_event_loop: Callable[[], asyncio.AbstractEventLoop]
 try:
@@ -74,16 +77,46 @@ class _Serving:
         )
         self._server = _Server(_uvicorn_config(settings, self._application(), self._hot_lane))
         self._draining: Optional[asyncio.Task[None]] = None
+        self._rpc: Optional[RpcServer] = None
+        self._rpc_failure: Optional[AddressUnavailable] = None
 
     async def run(self, listener: socket.socket) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop, number)
-        threading.Thread(target=self._load, args=(loop,), name="load", daemon=True).start()
+        opening = loop.create_task(self._open_rpc())
+        load = threading.Thread(target=self._load, args=(loop, opening), name="load", daemon=True)
+        load.start()
         await self._server.serve(sockets=[listener])
         await self._server.answer_cancelled()
-        if self._lifecycle.failure is not None:
-            raise self._lifecycle.failure
+        await opening
+        if self._draining is not None and not self._server.force_exit:
+            await self._draining
+        await self._close_rpc()
+        for failure in (self._lifecycle.failure, self._rpc_failure):
+            if failure is not None:
+                raise failure
+
+    async def _open_rpc(self) -> None:
+        """Beside the HTTP server, which answers liveness while this is imported."""
+        if self._settings.grpc_port is None:
+            return
+        loop = asyncio.get_running_loop()
+        make = await loop.run_in_executor(None, _rpc_server)
+        self._rpc = make(self._settings, self._lifecycle, self._metrics)
+        try:
+            port = await self._rpc.start()
+        except AddressUnavailable as failure:
+            self._rpc, self._rpc_failure = None, failure
+            self._server.should_exit = True
+            return
+        fields = {"event": "listening", "host": self._settings.host, "port": port}
+        _LOG.info("listening for gRPC", extra={"fields": {**fields, "protocol": "grpc"}})
+
+    async def _close_rpc(self) -> None:
+        rpc, self._rpc = self._rpc, None
+        if rpc is not None:
+            await rpc.stop(self._settings.drain_seconds)
 
     def _application(self) -> Application:
         predict = PredictRoute(
@@ -93,15 +126,19 @@ class _Serving:
             version=self._settings.version,
             max_body_bytes=self._settings.max_body_bytes,
             access_log=self._settings.access_log,
+            rpc_only=self._settings.protocol == UPI,
         )
         cold = ColdRoutes(
             self._settings.name, self._lifecycle, self._metrics, version=self._settings.version
         )
         return Application(predict, cold.app())
 
-    def _load(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _load(self, loop: asyncio.AbstractEventLoop, opening: asyncio.Task[None]) -> None:
         try:
-            model = load_model(self._settings.model_dir, self._settings.model_type, self._phases)
+            settings = self._settings
+            model = load_model(
+                settings.model_dir, settings.model_type, self._phases, protocol=settings.protocol
+            )
         except ModelLoadFailed as failure:
             _call_soon(loop, self._failed, failure)
             return
@@ -109,7 +146,8 @@ class _Serving:
         with self._phases.phase("freeze"):
             gc.collect()
             gc.freeze()
-        _call_soon(loop, self._loaded, model)
+        # Ready only once the other port is open as well.
+        _call_soon(loop, opening.add_done_callback, lambda _: self._loaded(model))
 
     def _loaded(self, model: Model) -> None:
         seconds = self._phases.seconds
@@ -145,8 +183,10 @@ class _Serving:
     async def _drain(self) -> None:
         await asyncio.sleep(self._settings.drain_delay_seconds)
         self._server.stop_accepting()
+        closing = asyncio.ensure_future(self._close_rpc())
         await asyncio.sleep(SETTLE_SECONDS)
         self._server.should_exit = True
+        await closing
 
 
 class _Server(uvicorn.Server):
@@ -165,6 +205,12 @@ class _Server(uvicorn.Server):
         tasks = set(self.server_state.tasks)
         if tasks:
             await asyncio.wait(tasks, timeout=1)
+
+
+def _rpc_server() -> Type[RpcServer]:
+    from merlin_runtime.rpc.server import RpcServer  # noqa: PLC0415
+
+    return RpcServer
 
 
 def _uvicorn_config(

@@ -1,20 +1,17 @@
 """Open Inference Protocol V2 over HTTP, with its binary tensor extension.
 
-A model of rows gets one tensor of shape (rows, features), or one tensor for each column. A Python
-function model gets the request itself, where ``data`` is an array for binary tensors and as it was
-sent for others; what it answers is made tensors: ``{"outputs": [...]}`` as is, else each value of
-a dictionary, else the answer as ``output-0``.
+A model of rows gets rows (`merlin_runtime.serving.v2_models`). A Python function model gets the
+request itself, where ``data`` is an array for binary tensors and as it was sent for others.
 """
 
 from __future__ import annotations
 
 from typing import Any, Dict, List, Optional, Tuple
 
-import numpy as np
-
 from merlin_runtime.errors import InputInvalid
 from merlin_runtime.serving.answers import encode
 from merlin_runtime.serving.codecs import parse_json
+from merlin_runtime.serving.v2_models import named_outputs, rows_of_tensors
 from merlin_runtime.serving.v2_tensors import Tensor, tensor_of, tensor_to_bytes, tensor_to_list
 
 LENGTH_HEADER = b"inference-header-content-length"
@@ -54,7 +51,7 @@ class V2Codec:
         if binary:
             raise InputInvalid(f"{len(binary)} bytes follow the last binary tensor.")
         if self._of_rows:
-            return {"instances": _rows(tensors)}
+            return {"instances": rows_of_tensors(tensors)}
         for described, tensor in zip(request["inputs"], tensors):  # noqa: B905  (Python 3.9)
             if "data" not in described:
                 described["data"] = tensor.array
@@ -63,7 +60,7 @@ class V2Codec:
     def encode(self, answer: Any) -> bytes:
         wanted = {one.get("name"): one for one in self._request.get("outputs") or []}
         outputs, blobs = [], []
-        for name, value in _named_outputs(answer):
+        for name, value in named_outputs(answer):
             if wanted and name not in wanted:
                 continue
             tensor = Tensor.from_answer(name, value)
@@ -103,47 +100,3 @@ class V2Codec:
         own = (wanted.get("parameters") or {}).get("binary_data")
         everything = (self._request.get("parameters") or {}).get("binary_data_output", False)
         return bool(everything if own is None else own)
-
-
-def _rows(tensors: List[Tensor]) -> Any:
-    if not tensors:
-        raise InputInvalid('"inputs" is empty.')
-    if len(tensors) == 1 and tensors[0].array.ndim != 1:
-        return _strings(tensors[0].array)
-    lengths = {tensor.array.size for tensor in tensors}
-    if len(lengths) > 1:
-        raise InputInvalid(
-            "Give one tensor of shape (rows, features), or one tensor for each column, all with "
-            f"as many values as there are rows; these have {sorted(lengths)}."
-        )
-    columns = [_strings(tensor.array.reshape(-1)).tolist() for tensor in tensors]
-    names = [tensor.name for tensor in tensors]
-    return [dict(zip(names, values)) for values in zip(*columns)]  # noqa: B905
-
-
-def _strings(array: Any) -> Any:
-    if array.dtype != object:
-        return array
-    decode = np.vectorize(
-        lambda value: value.decode("utf-8", "replace") if isinstance(value, bytes) else value,
-        otypes=[object],
-    )
-    return decode(array) if array.size else array
-
-
-def _named_outputs(answer: Any) -> List[Tuple[str, Any]]:
-    if isinstance(answer, dict):
-        outputs = answer.get("outputs")
-        if isinstance(outputs, list) and all(isinstance(one, dict) for one in outputs):
-            return [
-                (str(one.get("name", f"output-{at}")), _shaped(one))
-                for at, one in enumerate(outputs)
-            ]
-        return [(str(name), value) for name, value in answer.items()]
-    return [("output-0", answer)]
-
-
-def _shaped(output: Dict[str, Any]) -> Any:
-    array = np.asarray(output.get("data"))
-    shape = output.get("shape")
-    return array if shape is None else array.reshape([int(size) for size in shape])

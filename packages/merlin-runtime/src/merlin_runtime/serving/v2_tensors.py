@@ -51,7 +51,7 @@ class Tensor:
 
 def tensor_of(described: Any, binary: memoryview) -> Tuple[Tensor, memoryview]:
     """Return one of a request's inputs, and the binary data that belongs to those after it."""
-    name, datatype, shape = _checked(described)
+    name, datatype, shape = check_described(described)
     size = (described.get("parameters") or {}).get("binary_data_size")
     if size is None:
         return Tensor(name, datatype, _from_json(name, datatype, shape, described)), binary
@@ -59,7 +59,7 @@ def tensor_of(described: Any, binary: memoryview) -> Tuple[Tensor, memoryview]:
         raise InputInvalid(
             f"The input {name!r} has binary_data_size {size!r}; {len(binary)} bytes are left."
         )
-    array = _from_bytes(name, datatype, shape, binary[:size])
+    array = array_from_bytes(name, datatype, shape, binary[:size])
     return Tensor(name, datatype, array), binary[size:]
 
 
@@ -79,7 +79,8 @@ def tensor_to_list(tensor: Tensor) -> Any:
     return [item.decode("utf-8", "replace") if isinstance(item, bytes) else item for item in flat]
 
 
-def _checked(described: Any) -> Tuple[str, str, List[int]]:
+def check_described(described: Any) -> Tuple[str, str, List[int]]:
+    """Return name, datatype and shape, or raise `InputInvalid` saying what is wrong with them."""
     if not isinstance(described, dict) or not isinstance(described.get("name"), str):
         raise InputInvalid('Each of "inputs" must be an object with a "name".')
     name, datatype, shape = described["name"], described.get("datatype"), described.get("shape")
@@ -104,14 +105,20 @@ def _from_json(name: str, datatype: str, shape: List[int], described: Dict[str, 
         raise InputInvalid(f"The input {name!r} has no data: a list, flat or nested.")
     if datatype == "FP16":
         raise InputInvalid(f"The input {name!r} is FP16, which has a binary form only.")
+    return array_from_values(name, datatype, shape, data)
+
+
+def array_from_values(name: str, datatype: str, shape: List[int], values: Any) -> Any:
+    """Return values of Python, flat or nested row by row, as an array of the datatype."""
     try:
-        array = np.array(data, dtype=_DTYPES[datatype])
+        array = np.array(values, dtype=_DTYPES[datatype])
     except (ValueError, TypeError, OverflowError) as error:
         raise InputInvalid(f"The data of the input {name!r} is not {datatype}: {error}.") from error
     return _reshaped(name, array, shape)
 
 
-def _from_bytes(name: str, datatype: str, shape: List[int], data: memoryview) -> Any:
+def array_from_bytes(name: str, datatype: str, shape: List[int], data: memoryview) -> Any:
+    """Return a read-only view of the bytes, if they are what datatype and shape say."""
     if datatype == "BYTES":
         return _reshaped(name, _byte_strings(name, data), shape)
     dtype = np.dtype(_DTYPES[datatype])
