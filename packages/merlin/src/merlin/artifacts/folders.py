@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from merlin.artifacts.errors import ArtifactError, InvalidKey
+from merlin.artifacts.errors import ArtifactError, InvalidKey, StoreUnsupported
 from merlin.artifacts.keys import check_key, folder_prefix, join_key, key_order
 from merlin.artifacts.local import LocalStore
-from merlin.artifacts.store import ArtifactStore, DeletesMany, ObjectInfo
+from merlin.artifacts.store import ArtifactStore, Copies, DeletesMany, ObjectInfo
 from merlin.artifacts.transfers import Journal, OnBytes, each, errors_of, read_object
 
 _BATCH = 1000
@@ -66,15 +67,34 @@ def copy_folder(
 ) -> int:
     """Copy every object to the same relative key, several at once; returns how many there were.
 
+    Inside one store the service copies where it can; elsewhere bytes stream through here.
+
     ``on_bytes`` is told about each chunk, by any thread. Objects of the target that the source
     lacks stay. Raises the first error, when copies that had begun are over.
     """
 
     def copy(info: ObjectInfo) -> None:
         key = join_key(target_folder, _relative(source, source_folder, info))
-        target.write(key, read_object(source, info, on_bytes))
+        copy_object(source, info, target, key, on_bytes=on_bytes)
 
     return each(source.list(source_folder), copy)
+
+
+def copy_object(
+    source: ArtifactStore,
+    info: ObjectInfo,
+    target: ArtifactStore,
+    key: str,
+    *,
+    on_bytes: OnBytes = lambda _: None,
+) -> None:
+    """Copy an object that was listed, whole or not at all, replacing what was there."""
+    if source is target and isinstance(target, Copies):
+        with contextlib.suppress(StoreUnsupported):
+            target.copy(info, key)
+            on_bytes(info.size)
+            return
+    target.write(key, read_object(source, info, on_bytes))
 
 
 def download_folder(
