@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from merlin.artifacts.errors import ArtifactError, InvalidKey, StoreUnsupported
+from merlin.artifacts.journal import Journal
 from merlin.artifacts.keys import check_key, folder_prefix, join_key, key_order
 from merlin.artifacts.local import LocalStore
 from merlin.artifacts.store import ArtifactStore, Copies, DeletesMany, ObjectInfo
-from merlin.artifacts.transfers import Journal, OnBytes, each, errors_of, read_object
+from merlin.artifacts.transfers import OnBytes, each, errors_of, read_object
 
 _BATCH = 1000
 _CHUNK = 1 << 20
@@ -108,9 +109,10 @@ def download_folder(
     """Write every object below ``directory``, made if need be; returns how many there were.
 
     Several are fetched at once, large ones in parts. A file appears whole or not at all, and a run
-    that was killed is gone on with by the next: what is there in the same version is not fetched
-    again. With ``durable`` it survives a loss of power, file by file. No key, whatever a hostile
-    store lists, and no link in ``directory`` makes a file elsewhere.
+    that was killed is gone on with by the next: what is there in the same version, also of a large
+    object the first part of it, is not fetched again. With ``durable`` it survives a loss of power,
+    file by file. No key, whatever a hostile store lists, and no link in ``directory`` makes a file
+    elsewhere.
     """
     directory.mkdir(parents=True, exist_ok=True)
     local = LocalStore(directory, durable=durable)
@@ -121,7 +123,14 @@ def download_folder(
         if journal.has(info, directory / key):
             on_bytes(info.size)
             return
-        local.write(key, read_object(store, info, on_bytes))
+        with journal.first_bytes(info) as part:
+            if part is None:
+                local.write(key, read_object(store, info, on_bytes))
+            else:
+                on_bytes(part.tell())
+                for chunk in read_object(store, info, on_bytes, start=part.tell()):
+                    part.write(chunk)
+                local.adopt(key, Path(part.name).name)
         if info.etag:
             journal.add(info)
 
