@@ -9,9 +9,10 @@ import threading
 import traceback
 import uuid
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
@@ -26,9 +27,10 @@ from merlin.artifacts.errors import (
     StoreUnsupported,
     UnknownStore,
 )
-from merlin.artifacts.folders import copy_folder, delete_folder
+from merlin.artifacts.folders import copy_folder, delete_folder, upload_folder
 from merlin.artifacts.memory import MemoryStore
 from merlin.artifacts.s3 import open_s3
+from merlin.artifacts.store import ObjectInfo
 from tests.blob_servers import Service
 from tests.cutting_proxy import CuttingProxy
 
@@ -233,6 +235,47 @@ def scope() -> dict[str, str]:
     """Moto finds the service that is meant by the scope of a credential."""
     credential = "AWS4-HMAC-SHA256 Credential=key/20260101/us-east-1/s3/aws4_request"
     return {"Authorization": f"{credential}, SignedHeaders=host, Signature=0"}
+
+
+@pytest.mark.parametrize("running", ["moto_service", "swift_service"])
+def test_an_upload_that_broke_sends_what_is_missing(
+    running: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    service: Service = request.getfixturevalue(running)
+    bucket = f"test-{uuid.uuid4()}"
+    service.make_bucket(bucket)
+    store = Counting(open_s3(f"s3://{bucket}/root", service.environ))
+    sizes = {"empty": 0, "small": 7, "part": PART_BYTES, "large": 2 * PART_BYTES + 1}
+    for name, size in sizes.items():
+        (tmp_path / name).write_bytes(random.Random(size).randbytes(size))
+    seen: list[int] = []
+    assert upload_folder(tmp_path, store, "7") == 4
+    assert sorted(store.written) == sorted(f"7/{name}" for name in sizes)
+    (tmp_path / "small").write_bytes(b"changed")  # Of the same size.
+    store.delete("7/part")
+    store.written.clear()
+    assert upload_folder(tmp_path, store, "7", on_bytes=seen.append) == 4
+    assert sorted(store.written) == ["7/part", "7/small"]
+    assert sum(seen) == sum(sizes.values())
+    for name in sizes:
+        assert b"".join(store.read(f"7/{name}")) == (tmp_path / name).read_bytes()
+
+
+class Counting:
+    """A store that remembers what was written."""
+
+    def __init__(self, store: ArtifactStore) -> None:
+        self._store = store
+        self.written: list[str] = []
+
+    def write(
+        self, key: str, source: Iterable[bytes], *, only_if_absent: bool = False
+    ) -> ObjectInfo:
+        self.written.append(key)
+        return self._store.write(key, source, only_if_absent=only_if_absent)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
 
 
 def memory_of(count: int) -> MemoryStore:

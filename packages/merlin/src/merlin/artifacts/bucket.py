@@ -36,13 +36,14 @@ from merlin.artifacts.errors import (
 )
 from merlin.artifacts.keys import check_folder, check_key, key_order
 from merlin.artifacts.store import ObjectInfo
+from merlin.artifacts.transfers import UPLOAD_PART_BYTES
 
 if TYPE_CHECKING:  # obstore has these for type checkers only.
     from obstore import PutResult
     from obstore.store import ClientConfig, RetryConfig
 
 # 10,000 parts are the most a service takes: objects up to 80 GB.
-PART_BYTES = 8 << 20
+PART_BYTES = UPLOAD_PART_BYTES
 PARTS_AT_ONCE = 4
 CONDITIONAL_BYTES = 64 << 20
 _CHUNK = 1 << 20

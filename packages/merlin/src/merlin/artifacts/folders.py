@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from merlin.artifacts.errors import ArtifactError, InvalidKey, StoreUnsupported
+from merlin.artifacts.errors import ArtifactError, InvalidKey, StoreDenied, StoreUnsupported
+from merlin.artifacts.etags import proves
 from merlin.artifacts.journal import Journal
 from merlin.artifacts.keys import check_key, folder_prefix, join_key, key_order
 from merlin.artifacts.local import LocalStore
 from merlin.artifacts.store import ArtifactStore, Copies, DeletesMany, ObjectInfo
-from merlin.artifacts.transfers import OnBytes, each, errors_of, read_object
+from merlin.artifacts.transfers import UPLOAD_PART_BYTES, OnBytes, each, errors_of, read_object
 
 _BATCH = 1000
 _CHUNK = 1 << 20
@@ -148,13 +149,21 @@ def upload_folder(
 ) -> int:
     """Store every regular file below ``directory`` under ``folder``; returns how many there were.
 
-    Several are sent at once. Links are followed, as they are when a folder is copied by hand.
+    Several are sent at once. Links are followed, as they are when a folder is copied by hand. What
+    a broken run has sent is not sent again where etags prove that it is there (S3); elsewhere
+    everything is.
     """
     files = sorted(file for file in directory.rglob("*") if file.is_file())
+    there: dict[str, ObjectInfo] = {}
+    with contextlib.suppress(StoreDenied):  # Who may write need not be allowed to list.
+        there = {info.key: info for info in store.list(folder)}
 
     def send(file: Path) -> None:
         key = join_key(folder, check_key(file.relative_to(directory).as_posix()))
-        store.write(key, _chunks(file, on_bytes))
+        if key in there and proves(there[key], file, part_bytes=UPLOAD_PART_BYTES):
+            on_bytes(there[key].size)
+        else:
+            store.write(key, _chunks(file, on_bytes))
 
     return each(files, send)
 

@@ -60,13 +60,14 @@ def open_s3(url: str, environ: Mapping[str, str] = os.environ) -> BucketStore:
     options = client_options(
         allow_http=endpoint.startswith("http://"), ca_file=environ.get("AWS_CA_BUNDLE", "")
     )
+    # Some services that speak S3 have no DeleteObjects: one object is deleted without it, and where
+    # many cannot be at once they are one by one.
     client, deleter = (
-        # Some services that speak S3 have no DeleteObjects: one object is deleted without it.
         S3Store(
             bucket,
             config={**config, "disable_bulk_delete": one_by_one},
             client_options=options,
-            retry_config=RETRIES,
+            retry_config=RETRIES if one_by_one else {**RETRIES, "max_retries": 0},
         )
         for one_by_one in (True, False)
     )

@@ -26,7 +26,8 @@ from typing import Protocol, runtime_checkable
 
 @dataclass(frozen=True)
 class ObjectInfo:
-    """One object. ``etag`` changes whenever the content may have changed; it is not a checksum."""
+    """One object. ``etag`` changes whenever the content may have changed; it is not a checksum
+    (`merlin.artifacts.etags` knows what it may prove)."""
 
     key: str
     size: int

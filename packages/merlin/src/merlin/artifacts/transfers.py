@@ -18,6 +18,9 @@ from merlin.artifacts.store import ArtifactStore, ObjectInfo
 AT_ONCE = 16
 PART_BYTES = 16 << 20
 PARTS_AT_ONCE = 4
+# What objects are sent in, by backends that send large ones in parts. Whoever changes it makes
+# unfinished uploads of large files begin anew.
+UPLOAD_PART_BYTES = 8 << 20
 _TRIES_WITHOUT_PROGRESS = 4
 
 Item = TypeVar("Item")
