@@ -7,11 +7,13 @@ URI never chooses a host for the artifact proxy, and paths are split as text, ne
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable
 from urllib.parse import unquote
 
 from merlin.artifacts import open_store
+from merlin.artifacts.errors import UnknownStore
 from merlin.artifacts.mlflow import MlflowArtifactStore
 from merlin.artifacts.store import ArtifactStore
 from merlin_server.tracking.artifacts import SCHEME, checked_path, folder_of
@@ -64,7 +66,10 @@ class ArtifactLocations:
         """
         if artifact_uri.startswith(f"{SCHEME}:"):
             return self._proxied, folder_of(artifact_uri)
-        place = self._in_own_store(artifact_uri)
+        place = None
+        # Where it leads nowhere we could go, it is not ours.
+        with contextlib.suppress(InvalidTrackingRequest, UnknownStore):
+            place = self._in_own_store(artifact_uri)
         if place is None or place[1].split("/")[-2:] != [run_id, "artifacts"]:
             return None
         return place
