@@ -145,7 +145,8 @@ def _compare(
                         _measure(command(way, f"s3://{BUCKET}/{place}", tree), service, costs[name])
                         if len(list(store.list(place))) != count:
                             sys.exit(f"{name} did not send everything")
-                print(f"{title}: round {number + 1} of {options.rounds} done", file=sys.stderr)
+                took = ", ".join(f"{name} {cost.seconds[-1]:.2f} s" for name, cost in costs.items())
+                print(f"{title}, round {number + 1}: {took}", file=sys.stderr)
     return costs
 
 
