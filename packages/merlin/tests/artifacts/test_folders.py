@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from merlin.artifacts.errors import (
     ArtifactNotFound,
     InvalidKey,
     StoreDenied,
+    StoreFull,
     StoreUnavailable,
 )
 from merlin.artifacts.folders import copy_folder, delete_folder, download_folder, upload_folder
@@ -270,3 +272,18 @@ def test_two_downloads_at_once_into_one_folder_do_no_harm(tmp_path: Path) -> Non
     assert download_folder(store, "m", tmp_path, on_bytes=second) == 1
     assert (tmp_path / "weights").read_bytes() == content
     assert [path.name for path in tmp_path.iterdir()] == ["weights"]
+
+
+def test_a_large_file_for_a_full_disk_leaves_nothing(tmp_path: Path) -> None:
+    store = MemoryStore()
+    store.write("m/weights", [bytes(3 * PART_BYTES)])
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # Python ignores SIGXFSZ, so a write past the limit fails as on a full disk (EFBIG).
+    resource.setrlimit(resource.RLIMIT_FSIZE, (PART_BYTES, hard))
+    try:
+        with pytest.raises(StoreFull):
+            download_folder(store, "m", tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(tmp_path.iterdir()) == []
+    assert download_folder(store, "m", tmp_path) == 1

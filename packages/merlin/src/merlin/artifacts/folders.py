@@ -129,9 +129,7 @@ def download_folder(
                 local.write(key, read_object(store, info, on_bytes))
             else:
                 on_bytes(part.tell())
-                for chunk in read_object(store, info, on_bytes, start=part.tell()):
-                    part.write(chunk)
-                local.adopt(key, Path(part.name).name)
+                local.adopt(key, part, read_object(store, info, on_bytes, start=part.tell()))
         if info.etag:
             journal.add(info)
 

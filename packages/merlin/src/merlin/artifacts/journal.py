@@ -11,9 +11,8 @@ import threading
 from collections.abc import Iterator
 from io import FileIO
 from pathlib import Path
-from typing import IO
 
-from merlin.artifacts.errors import ArtifactChanged
+from merlin.artifacts.errors import ArtifactChanged, StoreFull
 from merlin.artifacts.store import ObjectInfo
 from merlin.artifacts.transfers import is_large
 
@@ -44,7 +43,8 @@ class Journal:
 
     def add(self, info: ObjectInfo) -> None:
         line = json.dumps([info.key, info.etag, info.size]) + "\n"
-        with self._lock, self._file.open("a") as stream:
+        # Without a line the file is fetched again by a later run, no more.
+        with contextlib.suppress(OSError), self._lock, self._file.open("a") as stream:
             stream.write(line)
 
     @contextlib.contextmanager
@@ -59,25 +59,25 @@ class Journal:
             return
         version = json.dumps([info.key, info.etag, info.size]).encode()
         path = self._file.with_name(f"{self.NAME}-{hashlib.sha256(version).hexdigest()[:32]}")
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
-        with FileIO(path, "ab", opener=lambda name, _: os.open(name, flags, 0o644)) as file:
-            if not _is_ours(file, path):
-                yield None
-                return
+        file = _open_alone(path)
+        if file is None:
+            yield None
+            return
+        with file:
             if file.seek(0, os.SEEK_END) > info.size:
                 file.truncate(0)
             try:
                 yield file
-            except ArtifactChanged:  # Its bytes may be of several versions.
+            except (ArtifactChanged, StoreFull):  # Of several versions, or in the way.
                 path.unlink(missing_ok=True)
                 raise
 
     def end(self) -> None:
         """The download is whole: nothing of it is left but its files."""
         for path in self._file.parent.glob(f"{self.NAME}-*"):
-            with contextlib.suppress(OSError), path.open("ab") as part:
-                if _is_ours(part, path):
-                    path.unlink()
+            if part := _open_alone(path):
+                with part:
+                    path.unlink(missing_ok=True)
         self._file.unlink(missing_ok=True)
 
     def _read(self) -> dict[str, list[object]]:
@@ -95,10 +95,15 @@ class Journal:
         return known
 
 
-def _is_ours(file: FileIO | IO[bytes], path: Path) -> bool:
-    """Whether nobody else is at the file, and it is still the one that is called so."""
-    try:
+def _open_alone(path: Path) -> FileIO | None:
+    """Open a file to append to, unless it cannot be or somebody else is at it."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+    with contextlib.ExitStack() as closing, contextlib.suppress(OSError):
+        file = FileIO(path, "ab", opener=lambda name, _: os.open(name, flags, 0o644))
+        closing.callback(file.close)
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return os.path.samestat(os.fstat(file.fileno()), path.lstat())
-    except OSError:
-        return False
+        # It may have been renamed between the two calls.
+        if os.path.samestat(os.fstat(file.fileno()), path.lstat()):
+            closing.pop_all()
+            return file
+    return None

@@ -15,6 +15,7 @@ import stat
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
+from io import FileIO
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import unquote, urlsplit
@@ -99,18 +100,16 @@ class LocalStore:
                 self._publish(key, (incoming, temporary), replace=not only_if_absent)
                 return _describe(key, os.fstat(file))
 
-    def adopt(self, key: str, name: str) -> None:
-        """Make a file that lies in the store's own folder, as ``name``, the object ``key``."""
+    def adopt(self, key: str, file: FileIO, rest: Iterable[bytes]) -> None:
+        """Append the rest to a file that lies in the store's own folder and make it an object."""
         with self._translated(key):
+            for chunk in rest:
+                _write_all(file.fileno(), chunk)
+            if self._durable:
+                os.fsync(file.fileno())
             root = self._make_directory([])
             try:
-                file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=root)
-                try:
-                    if self._durable:
-                        os.fsync(file)
-                    self._publish(key, (root, name), replace=True)
-                finally:
-                    os.close(file)
+                self._publish(key, (root, Path(str(file.name)).name), replace=True)
             finally:
                 os.close(root)
 
