@@ -1,7 +1,7 @@
 # The two commands are `make demo` and `make test`; `make help` lists the rest.
 PYTHON ?= python3.11
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long check format bench bench-images bench-registry bench-serving parts clean
+.PHONY: help demo test test-long check format bench bench-images bench-registry bench-artifacts bench-serving parts clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t14
@@ -25,13 +25,16 @@ test: parts check ## Everything: checks, then all tests against the real parts
 test-long: parts ## The long schedules: more kills, more seeds
 	@.venv/bin/pytest -m long
 
-bench: bench-images bench-registry bench-serving ## Benchmarks beside peers, measured in the same run
+bench: bench-images bench-registry bench-artifacts bench-serving ## Benchmarks beside peers, measured in the same run
 
 bench-images: parts ## Image builds beside buildah
 	@.venv/bin/python -m benchmarks.images
 
 bench-registry: parts ## Pushing and pulling beside skopeo
 	@.venv/bin/python -m benchmarks.registry
+
+bench-artifacts: .venv/.synced ## Files of runs from and to S3 beside MLflow and boto3
+	@.venv/bin/python -m benchmarks.artifacts
 
 bench-serving: .venv/.synced ## The model server beside its peers from PyPI
 	@.venv/bin/python -m benchmarks.serving

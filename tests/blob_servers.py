@@ -193,10 +193,11 @@ def _configure_swift(folder: Path, programs: Path, ports: Mapping[str, int]) -> 
         "[filter:catch_errors]\nuse = egg:swift#catch_errors\n"
         "[filter:healthcheck]\nuse = egg:swift#healthcheck\n"
         "[filter:s3api]\nuse = egg:swift#s3api\nlocation = us-east-1\n"
-        "max_bucket_listing = 100\n"
+        # As many parts as S3 takes; the default is a tenth.
+        "max_bucket_listing = 100\nmax_upload_part_num = 10000\n"
         "[filter:tempauth]\nuse = egg:swift#tempauth\nuser_test_tester = testing .admin\n"
         "[filter:bulk]\nuse = egg:swift#bulk\n"
-        "[filter:slo]\nuse = egg:swift#slo\n"
+        "[filter:slo]\nuse = egg:swift#slo\nmax_manifest_segments = 10000\n"
     )
 
 

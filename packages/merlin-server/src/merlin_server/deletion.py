@@ -1,8 +1,8 @@
 """Deleting versions and models with everything below them.
 
-Rows go first, in one transaction that also checks that nothing runs; then the tracking service
-forgets runs and artifacts. Dying in between leaves runs without a version, which harm nobody.
-Images stay in the registry: something outside may run them.
+Rows go first, in one transaction that also checks that nothing runs and that asks the operations
+engine to delete runs and artifacts. That is then tried at once; what fails, or is cut off, the
+engine goes on with. Images stay in the registry: something outside may run them.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from merlin_server.images.store import ImageRow
 from merlin_server.models.errors import ModelInUse
 from merlin_server.models.service import load_model
 from merlin_server.operations.store import OperationRow
+from merlin_server.tracking.reconcile import EXPERIMENT, RUN, ask, delete_now, settle, subject_of
 from merlin_server.tracking.service import Tracking
 from merlin_server.traffic.store import ModelEndpointRow
 from merlin_server.versions.service import load_version
@@ -40,7 +41,8 @@ class Deletion:
             load_model(session, model_id, lock=True)
             version = load_version(session, model_id, version_id)
             _delete_rows(session, model_id, [version])
-        self._forget_runs([version.mlflow_run_id])
+            doomed = self._ask(session, [version])
+        self._forget(doomed)
 
     def delete_model(self, project_id: int, model_id: int) -> None:
         """Raises `ModelInUse` while a version is deployed."""
@@ -51,18 +53,26 @@ class Deletion:
             session.execute(delete(ModelEndpointRow).where(ModelEndpointRow.model_id == model_id))
             _delete_rows(session, model_id, versions)
             session.delete(model)
-        self._forget_runs([version.mlflow_run_id for version in versions])
-        try:
-            self._tracking.delete_experiment(model.mlflow_experiment_id)
-        except MerlinError as error:
-            log.warning("an experiment without model stays", model=model.name, error=str(error))
+            doomed = self._ask(
+                session, versions, subject_of(EXPERIMENT, model.mlflow_experiment_id)
+            )
+        self._forget(doomed)
 
-    def _forget_runs(self, run_ids: list[str]) -> None:
-        for run_id in run_ids:
+    def _ask(self, session: Session, versions: list[VersionRow], *others: str) -> list[str]:
+        doomed = [*(subject_of(RUN, version.mlflow_run_id) for version in versions), *others]
+        for subject in doomed:
+            ask(session, subject)
+        return doomed
+
+    def _forget(self, doomed: list[str]) -> None:
+        for subject in doomed:
             try:
-                self._tracking.delete_run(run_id)
+                delete_now(self._tracking, subject)
             except MerlinError as error:
-                log.warning("a run without version stays", run_id=run_id, error=str(error))
+                log.warning("deleted later", subject=subject, error=str(error))
+                continue
+            with self._database.write() as session:
+                settle(session, subject)
 
 
 def _delete_rows(session: Session, model_id: int, versions: list[VersionRow]) -> None:

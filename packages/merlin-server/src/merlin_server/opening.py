@@ -38,6 +38,7 @@ from merlin_server.services import Attached, Platform, Services, assemble
 from merlin_server.settings import Settings
 from merlin_server.tracking.artifact_location import ArtifactLocations
 from merlin_server.tracking.mlflow_server import MlflowTracking
+from merlin_server.tracking.reconcile import TrackingDeletions
 from merlin_server.tracking.routes import create_router as tracking_router
 from merlin_server.tracking.service import EmbeddedTracking, Tracking
 from merlin_server.traffic.gateway import Gateway
@@ -57,13 +58,13 @@ def open_services(
         upgrade(database)
         write_environments(database, settings.environments)
         store = open_store(settings.artifacts_url or folder.artifacts.as_uri())
+        locations = ArtifactLocations(store, settings.tracking_url)
         embedded = EmbeddedTracking(database, store, url)
         tracking: Tracking = embedded
         tracking_url = url
         if settings.tracking_url:
-            outside = MlflowTracking(settings.tracking_url)
+            outside = MlflowTracking(settings.tracking_url, locations)
             tracking, tracking_url = outside, outside.url
-        locations = ArtifactLocations(store, settings.tracking_url)
         registries = Registries(settings.registry, url, folder.registry)
         builder = NativeBuilder(
             registries.open,
@@ -82,6 +83,7 @@ def open_services(
         reconcilers: list[Reconciler[Any, Any]] = [
             EndpointReconciler(images, deployers, locations, table, settings),
             ImageReconciler(images, settings),
+            TrackingDeletions(tracking),
         ]
         engine = Engine(database, reconcilers, settings.operations, owner=_owner())
         resume(database, deployers)

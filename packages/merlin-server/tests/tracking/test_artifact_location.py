@@ -69,3 +69,44 @@ def test_other_uris_are_refused(uri: str) -> None:
 def test_a_scheme_without_backend_names_what_brings_it() -> None:
     with pytest.raises(UnknownStore):
         ArtifactLocations(MemoryStore()).locate("wasbs://container/x")
+
+
+RUN = "0123456789abcdef0123456789abcdef"
+
+
+@pytest.mark.parametrize(
+    ("own", "uri", "folder"),
+    [
+        (
+            "s3://bucket/platform",
+            f"s3://bucket/mlflow/1/{RUN}/artifacts",
+            f"mlflow/1/{RUN}/artifacts",
+        ),
+        ("s3://bucket", f"s3://bucket/{RUN}/artifacts", f"{RUN}/artifacts"),
+        ("file:///data", f"file:///data/a%20b/{RUN}/artifacts", f"a b/{RUN}/artifacts"),
+        # Not ours, or not what MLflow makes for a run.
+        ("s3://bucket", f"s3://bucket2/1/{RUN}/artifacts", None),
+        ("gs://bucket", f"s3://bucket/1/{RUN}/artifacts", None),
+        ("s3://bucket", "s3://bucket/platform/merlin", None),
+        ("s3://bucket", "s3://bucket/1/another/artifacts", None),
+        ("s3://bucket", f"s3://bucket/1/{RUN}/artifacts/model", None),
+        ("file:///data", f"file:///data2/{RUN}/artifacts", None),
+        ("file:///data", "file:///data", None),
+        ("file:///data", "/data/x", None),
+        ("s3://bucket", "dbfs:/x", None),
+        ("file:///data", f"file:///data/../etc/{RUN}/artifacts", None),
+        ("s3://bucket", f"s3://bucket/a/../{RUN}/artifacts", None),
+    ],
+)
+def test_only_a_runs_own_folder_in_our_store_is_ours_to_delete(
+    own: str, uri: str, folder: str | None
+) -> None:
+    locations = ArtifactLocations(MemoryStore(own), opener=MemoryStore)
+    place = locations.of_run_to_delete(uri, RUN)
+    assert (place[1] if place else None) == folder
+
+
+def test_what_the_proxy_keeps_is_ours_to_delete() -> None:
+    own = MemoryStore()
+    place = ArtifactLocations(own).of_run_to_delete(f"mlflow-artifacts:/1/{RUN}/artifacts", RUN)
+    assert place == (own, f"1/{RUN}/artifacts")

@@ -9,7 +9,9 @@ from typing import Any
 import httpx2
 import pytest
 
+from merlin.artifacts.memory import MemoryStore
 from merlin.errors import MerlinError
+from merlin_server.tracking.artifact_location import ArtifactLocations
 from merlin_server.tracking.errors import (
     InvalidTrackingRequest,
     TrackingConflict,
@@ -29,7 +31,8 @@ def answering(status: int, body: Any) -> MlflowTracking:
 
 
 def asking(answer: Callable[[httpx2.Request], httpx2.Response]) -> MlflowTracking:
-    return MlflowTracking(URL, transport=httpx2.MockTransport(answer))
+    locations = ArtifactLocations(MemoryStore())
+    return MlflowTracking(URL, locations, transport=httpx2.MockTransport(answer))
 
 
 @pytest.mark.parametrize(
@@ -64,7 +67,7 @@ def test_a_run_without_its_fields_is_not_mlflow(answer: Any) -> None:
 
 
 def test_a_server_that_is_away_is_named_without_its_password() -> None:
-    tracking = MlflowTracking("http://user:secret@127.0.0.1:1")
+    tracking = MlflowTracking("http://user:secret@127.0.0.1:1", ArtifactLocations(MemoryStore()))
     with pytest.raises(TrackingServerUnavailable, match=r"127\.0\.0\.1:1") as raised:
         tracking.create_run("1")
     assert "secret" not in str(raised.value)

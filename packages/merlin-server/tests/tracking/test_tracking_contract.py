@@ -8,11 +8,13 @@ from collections.abc import Iterator
 import httpx2
 import pytest
 
+from merlin.artifacts.errors import StoreDenied
 from merlin.artifacts.memory import MemoryStore
 from merlin.artifacts.mlflow import MlflowArtifactStore
 from merlin.artifacts.store import ArtifactStore
+from merlin_server.tracking.artifact_location import ArtifactLocations
 from merlin_server.tracking.artifacts import folder_of
-from merlin_server.tracking.errors import TrackingConflict, TrackingNotFound
+from merlin_server.tracking.errors import ArtifactsLeft, TrackingConflict, TrackingNotFound
 from merlin_server.tracking.mlflow_server import MlflowTracking
 from merlin_server.tracking.service import EmbeddedTracking, Tracking
 
@@ -76,9 +78,11 @@ class TestEmbedded(TrackingContract):
 class TestMlflowServer(TrackingContract):
     @pytest.fixture
     def tracking(self, mlflow_server: str) -> Iterator[MlflowTracking]:
-        tracking = MlflowTracking(mlflow_server)
+        locations = ArtifactLocations(MemoryStore(), mlflow_server)
+        tracking = MlflowTracking(mlflow_server, locations)
         yield tracking
         tracking.close()
+        locations.close()
 
     @pytest.fixture
     def files(self, mlflow_server: str) -> Iterator[MlflowArtifactStore]:
@@ -87,7 +91,9 @@ class TestMlflowServer(TrackingContract):
         store.close()
 
     def test_all_pages_of_runs_are_deleted(self, mlflow_server: str) -> None:
-        tracking = MlflowTracking(mlflow_server, page_size=2)
+        tracking = MlflowTracking(
+            mlflow_server, ArtifactLocations(MemoryStore(), mlflow_server), page_size=2
+        )
         experiment = tracking.create_experiment(f"large-{uuid.uuid4()}")
         for _ in range(5):
             tracking.create_run(experiment)
@@ -145,3 +151,27 @@ def test_an_interrupted_delete_can_be_repeated(
     tracking.delete_experiment(experiment)
     assert list(store.list()) == []
     tracking.create_experiment("broken off")
+
+
+def test_files_that_stay_are_told_and_the_others_go(
+    tracking: EmbeddedTracking, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tracking.create_run(tracking.create_experiment("stubborn"))
+    folder = folder_of(run.artifact_uri)
+    for name in ("a", "stuck", "z"):
+        store.write(f"{folder}/{name}", [b"x"])
+    delete = store.delete
+
+    def refuse(key: str) -> None:
+        if key.endswith("stuck"):
+            raise StoreDenied("No.", key=key)
+        delete(key)
+
+    monkeypatch.setattr(store, "delete", refuse)
+    with pytest.raises(ArtifactsLeft, match="1 of 3") as raised:
+        tracking.delete_run(run.run_id)
+    assert "stuck" in raised.value.message
+    assert [info.key for info in store.list()] == [f"{folder}/stuck"]
+    monkeypatch.undo()
+    tracking.delete_run(run.run_id)
+    assert list(store.list()) == []

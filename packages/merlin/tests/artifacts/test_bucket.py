@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import socket
+import threading
 import traceback
 import uuid
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
@@ -22,7 +27,10 @@ from merlin.artifacts.errors import (
     StoreUnsupported,
     UnknownStore,
 )
+from merlin.artifacts.folders import copy_folder, delete_folder, upload_folder
+from merlin.artifacts.memory import MemoryStore
 from merlin.artifacts.s3 import open_s3
+from merlin.artifacts.store import ObjectInfo
 from tests.blob_servers import Service
 from tests.cutting_proxy import CuttingProxy
 
@@ -94,6 +102,22 @@ def test_a_conditional_create_is_bounded(store: ArtifactStore) -> None:
     with pytest.raises(StoreUnsupported):
         store.write("huge", chunks, only_if_absent=True)
     assert list(store.list()) == []
+
+
+@pytest.mark.parts("moto")
+@pytest.mark.parametrize("has_bulk", [True, False])
+def test_a_folder_is_deleted_in_bulk_where_the_service_can(
+    moto_service: Service, bucket: str, store: ArtifactStore, has_bulk: bool
+) -> None:
+    copy_folder(memory_of(1100), "m", store, "1")
+    store.write("10/kept", [b""])
+    with gateway(moto_service.url, has_bulk=has_bulk) as (url, asked):
+        through = open_s3(f"s3://{bucket}/root", {**moto_service.environ, "AWS_ENDPOINT_URL": url})
+        outcome = delete_folder(through, "1")
+    assert (outcome.deleted, outcome.failed) == (1100, ())
+    assert [info.key for info in store.list()] == ["10/kept"]
+    assert asked["POST"] == 2
+    assert asked["DELETE"] == (0 if has_bulk else 1100)
 
 
 @pytest.mark.parts("moto")
@@ -211,3 +235,88 @@ def scope() -> dict[str, str]:
     """Moto finds the service that is meant by the scope of a credential."""
     credential = "AWS4-HMAC-SHA256 Credential=key/20260101/us-east-1/s3/aws4_request"
     return {"Authorization": f"{credential}, SignedHeaders=host, Signature=0"}
+
+
+@pytest.mark.parametrize("running", ["moto_service", "swift_service"])
+def test_an_upload_that_broke_sends_what_is_missing(
+    running: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    service: Service = request.getfixturevalue(running)
+    bucket = f"test-{uuid.uuid4()}"
+    service.make_bucket(bucket)
+    store = Counting(open_s3(f"s3://{bucket}/root", service.environ))
+    sizes = {"empty": 0, "small": 7, "part": PART_BYTES, "large": 2 * PART_BYTES + 1}
+    for name, size in sizes.items():
+        (tmp_path / name).write_bytes(random.Random(size).randbytes(size))
+    seen: list[int] = []
+    assert upload_folder(tmp_path, store, "7") == 4
+    assert sorted(store.written) == sorted(f"7/{name}" for name in sizes)
+    (tmp_path / "small").write_bytes(b"changed")  # Of the same size.
+    store.delete("7/part")
+    store.written.clear()
+    assert upload_folder(tmp_path, store, "7", on_bytes=seen.append) == 4
+    assert sorted(store.written) == ["7/part", "7/small"]
+    assert sum(seen) == sum(sizes.values())
+    for name in sizes:
+        assert b"".join(store.read(f"7/{name}")) == (tmp_path / name).read_bytes()
+
+
+class Counting:
+    """A store that remembers what was written."""
+
+    def __init__(self, store: ArtifactStore) -> None:
+        self._store = store
+        self.written: list[str] = []
+
+    def write(
+        self, key: str, source: Iterable[bytes], *, only_if_absent: bool = False
+    ) -> ObjectInfo:
+        self.written.append(key)
+        return self._store.write(key, source, only_if_absent=only_if_absent)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+
+def memory_of(count: int) -> MemoryStore:
+    store = MemoryStore()
+    for number in range(count):
+        store.write(f"m/{number}", [b"x"])
+    return store
+
+
+@contextlib.contextmanager
+def gateway(url: str, *, has_bulk: bool) -> Iterator[tuple[str, Counter[str]]]:
+    """Yield the address of something between us and a service that counts requests by method, and
+    may lack DeleteObjects as some services do."""
+    asked: Counter[str] = Counter()
+    upstream = httpx2.Client(base_url=url)
+
+    class Passing(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def pass_on(self) -> None:
+            asked[self.command] += 1
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            if self.command == "POST" and not has_bulk:
+                self.answer(501, b"<Error><Code>NotImplemented</Code></Error>")
+                return
+            headers = {name: value for name, value in self.headers.items() if name != "host"}
+            answer = upstream.request(self.command, self.path, content=body, headers=headers)
+            self.answer(answer.status_code, answer.content)
+
+        def answer(self, status: int, body: bytes) -> None:
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_GET = do_POST = do_DELETE = pass_on  # noqa: N815 -- named by http.server
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with upstream, ThreadingHTTPServer(("127.0.0.1", 0), Passing) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}", asked
+        server.shutdown()

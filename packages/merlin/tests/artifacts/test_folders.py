@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+import resource
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -16,12 +20,15 @@ from merlin.artifacts.errors import (
     ArtifactNotFound,
     InvalidKey,
     StoreDenied,
+    StoreFull,
     StoreUnavailable,
 )
 from merlin.artifacts.folders import copy_folder, delete_folder, download_folder, upload_folder
+from merlin.artifacts.journal import Journal
+from merlin.artifacts.local import LocalStore
 from merlin.artifacts.memory import MemoryStore
 from merlin.artifacts.store import ObjectInfo
-from merlin.artifacts.transfers import PART_BYTES, Journal
+from merlin.artifacts.transfers import PART_BYTES
 
 
 class Stubborn(MemoryStore):
@@ -217,3 +224,66 @@ def test_standing_alone(tmp_path: Path) -> None:
         artifacts.download(f"{url}/none", tmp_path / "never")
     with pytest.raises(ArtifactNotFound):
         artifacts.upload(tmp_path / "none", url)
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from merlin.artifacts.folders import download_folder
+from merlin.artifacts.local import LocalStore
+done = 0
+def count(size):
+    global done
+    done += size
+    if done > int(sys.argv[3]):
+        os.kill(os.getpid(), signal.SIGKILL)
+download_folder(LocalStore(Path(sys.argv[1])), "m", Path(sys.argv[2]), on_bytes=count)
+"""
+
+
+def test_a_large_object_is_gone_on_with_after_a_kill(tmp_path: Path) -> None:
+    content = os.urandom(1 << 20) * (6 * PART_BYTES // (1 << 20)) + b"end"
+    LocalStore(tmp_path / "store").write("m/a/weights", [content])
+    out = tmp_path / "out"
+    for limit in (3 * PART_BYTES, 4 * PART_BYTES):
+        command = [sys.executable, "-c", KILLED, str(tmp_path / "store"), str(out), str(limit)]
+        assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+        assert not (out / "a/weights").exists()
+    # How often it was killed, and how far it came: bytes are counted before they are written.
+    there = sum(file.stat().st_size for file in out.glob(f"{Journal.NAME}-*"))
+    assert there >= 3 * PART_BYTES
+    seen: list[int] = []
+    assert download_folder(LocalStore(tmp_path / "store"), "m", out, on_bytes=seen.append) == 1
+    assert seen[0] == there
+    assert sum(seen) == len(content)
+    assert (out / "a/weights").read_bytes() == content
+    assert [path.name for path in out.iterdir()] == ["a"]
+
+
+def test_two_downloads_at_once_into_one_folder_do_no_harm(tmp_path: Path) -> None:
+    content = os.urandom(3 * PART_BYTES)
+    store = MemoryStore()
+    store.write("m/weights", [content])
+
+    def second(_: int) -> None:
+        if not (tmp_path / "weights").exists():
+            assert download_folder(store, "m", tmp_path) == 1
+
+    assert download_folder(store, "m", tmp_path, on_bytes=second) == 1
+    assert (tmp_path / "weights").read_bytes() == content
+    assert [path.name for path in tmp_path.iterdir()] == ["weights"]
+
+
+def test_a_large_file_for_a_full_disk_leaves_nothing(tmp_path: Path) -> None:
+    store = MemoryStore()
+    store.write("m/weights", [bytes(3 * PART_BYTES)])
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # Python ignores SIGXFSZ, so a write past the limit fails as on a full disk (EFBIG).
+    resource.setrlimit(resource.RLIMIT_FSIZE, (PART_BYTES, hard))
+    try:
+        with pytest.raises(StoreFull):
+            download_folder(store, "m", tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(tmp_path.iterdir()) == []
+    assert download_folder(store, "m", tmp_path) == 1

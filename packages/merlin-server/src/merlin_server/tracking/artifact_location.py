@@ -7,10 +7,13 @@ URI never chooses a host for the artifact proxy, and paths are split as text, ne
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable
+from urllib.parse import unquote
 
 from merlin.artifacts import open_store
+from merlin.artifacts.errors import UnknownStore
 from merlin.artifacts.mlflow import MlflowArtifactStore
 from merlin.artifacts.store import ArtifactStore
 from merlin_server.tracking.artifacts import SCHEME, checked_path, folder_of
@@ -35,6 +38,7 @@ class ArtifactLocations:
     ) -> None:
         self._proxy = MlflowArtifactStore(tracking_url) if tracking_url else None
         self._proxied: ArtifactStore = self._proxy or store
+        self._store = store
         self._opener = opener
         self._opened: dict[str, ArtifactStore] = {}
         self._lock = threading.Lock()
@@ -53,10 +57,37 @@ class ArtifactLocations:
         bucket, _, folder = rest[2:].partition("/")
         return self._bucket(f"{scheme}://{bucket}"), checked_path(folder.rstrip("/"))
 
+    def of_run_to_delete(self, artifact_uri: str, run_id: str) -> tuple[ArtifactStore, str] | None:
+        """Return where a run's files lie if they are ours to delete, else ``None``.
+
+        Ours are those behind the proxy and those in the bucket or folder of the server's own store.
+        There a folder must end as MLflow makes them, with the run's id: whoever may write to the
+        MLflow server chooses the rest of the URI, and must not have anything else deleted by it.
+        """
+        if artifact_uri.startswith(f"{SCHEME}:"):
+            return self._proxied, folder_of(artifact_uri)
+        place = None
+        # Where it leads nowhere we could go, it is not ours.
+        with contextlib.suppress(InvalidTrackingRequest, UnknownStore):
+            place = self._in_own_store(artifact_uri)
+        if place is None or place[1].split("/")[-2:] != [run_id, "artifacts"]:
+            return None
+        return place
+
     def close(self) -> None:
         """Give back the connections to the MLflow server."""
         if self._proxy is not None:
             self._proxy.close()
+
+    def _in_own_store(self, artifact_uri: str) -> tuple[ArtifactStore, str] | None:
+        own = self._store.url
+        if artifact_uri.startswith("file:"):
+            folder = artifact_uri.removeprefix(f"{own}/")
+            return (self._store, checked_path(unquote(folder))) if folder != artifact_uri else None
+        if artifact_uri.partition(":")[0] not in REMOTE_SCHEMES or own.startswith("file:"):
+            return None
+        bucket, folder = self.locate(artifact_uri)
+        return (bucket, folder) if f"{own}/".startswith(f"{bucket.url}/") else None
 
     def _bucket(self, url: str) -> ArtifactStore:
         with self._lock:

@@ -10,15 +10,16 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
 from urllib.parse import unquote
 
+import structlog
 from sqlalchemy import select
 
 from merlin.artifacts.errors import ArtifactNotFound
+from merlin.artifacts.folders import delete_folder
 from merlin.artifacts.store import ArtifactStore, ObjectInfo
 from merlin_server.database import Database
-from merlin_server.tracking.errors import InvalidTrackingRequest, TrackingNotFound
+from merlin_server.tracking.errors import ArtifactsLeft, InvalidTrackingRequest, TrackingNotFound
 from merlin_server.tracking.store import ACTIVE, LoggedModelRow, TrackedRunRow
 
 SCHEME = "mlflow-artifacts"
@@ -31,7 +32,9 @@ _OWNED = re.compile(
 # The last one stands for bytes that were not UTF-8.
 _UNSAFE = re.compile(r"[/\\\x00-\x1f\x7f\ufffd]")
 _LONGEST_SEGMENT = 255
-_DELETE_AT_ONCE = 1000
+_LOGGED_AT_MOST = 20
+
+log = structlog.get_logger(__name__)
 
 
 def run_artifact_uri(experiment_id: int, run_id: str) -> str:
@@ -122,10 +125,8 @@ class Artifacts:
         return list(entries.values())
 
     def clear(self, folder: str) -> None:
-        """Remove exactly this folder, however much is in it. Nothing is asked about its owner."""
-        while found := list(islice(self._store.list(folder), _DELETE_AT_ONCE)):
-            for info in found:
-                self._store.delete(info.key)
+        """Remove exactly this folder. Nothing is asked about its owner. See `clear_folder`."""
+        clear_folder(self._store, folder)
 
     def _owned(self, path: str, *, for_writing: bool = False) -> str:
         match = _OWNED.fullmatch(path.removesuffix("/"))
@@ -159,6 +160,25 @@ class Artifacts:
         if stage is None:
             raise TrackingNotFound(f"No run or logged model owns the folder '{match['folder']}'.")
         return stage
+
+
+def clear_folder(store: ArtifactStore, folder: str) -> None:
+    """Remove every file of a folder, however many; one that stays does not keep the others.
+
+    Raises `ArtifactsLeft` with what stayed; repeating it goes on with that.
+    """
+    outcome = delete_folder(store, folder)
+    if not outcome.failed:
+        return
+    for key, error in outcome.failed[:_LOGGED_AT_MOST]:
+        log.warning("an artifact could not be deleted", key=key, store=store.url, error=str(error))
+    key, error = outcome.failed[0]
+    raise ArtifactsLeft(
+        f"{len(outcome.failed)} of {outcome.deleted + len(outcome.failed)} artifacts in "
+        f"{folder!r} could not be deleted; the first is {key!r}: {error.message}",
+        left=len(outcome.failed),
+        deleted=outcome.deleted,
+    )
 
 
 @contextmanager

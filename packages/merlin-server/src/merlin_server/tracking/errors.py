@@ -48,6 +48,14 @@ class NotSupportedByTracking(TrackingError):
     kind = Kind.FAILED
 
 
+class ArtifactsLeft(TrackingError):
+    """Some files of what is deleted could not be removed; deleting it again goes on with them."""
+
+    code = "tracking_artifacts_left"
+    kind = Kind.UPSTREAM
+    hint = "Check that the server's credentials may delete there; it is tried again by itself."
+
+
 class TrackingServerDenied(TrackingError):
     """The configured MLflow server refused us."""
 

@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import httpx2
+import structlog
 
-from merlin.artifacts.mlflow import MlflowArtifactStore
-from merlin_server.tracking.artifacts import SCHEME, folder_of
+from merlin_server.tracking.artifact_location import ArtifactLocations
+from merlin_server.tracking.artifacts import clear_folder
 from merlin_server.tracking.errors import (
     InvalidTrackingRequest,
     TrackingConflict,
@@ -20,6 +21,8 @@ from merlin_server.tracking.errors import (
     TrackingServerUnavailable,
 )
 from merlin_server.tracking.service import Run
+
+log = structlog.get_logger(__name__)
 
 _TIMEOUT = httpx2.Timeout(30, connect=5)
 _ERRORS: dict[str, type[TrackingError]] = {
@@ -36,13 +39,15 @@ class MlflowTracking:
     """`Tracking` by a real MLflow server. ``url`` may carry a user and password, shown nowhere.
 
     MLflow keeps deleted runs and experiments in its database. So artifacts are removed here, where
-    they lie behind the server's proxy, and an experiment is renamed before it is deleted, because
-    a deleted one would keep its name from being used again.
+    they lie behind the server's proxy or in our own blob store (elsewhere they stay, and the log
+    says so), and an experiment is renamed before it is deleted, because a deleted one would keep
+    its name from being used again.
     """
 
     def __init__(
         self,
         url: str,
+        locations: ArtifactLocations,
         *,
         clock: Callable[[], float] = time.time,
         page_size: int = 100,
@@ -51,6 +56,7 @@ class MlflowTracking:
         server = httpx2.URL(url.rstrip("/"))
         auth = httpx2.BasicAuth(server.username, server.password) if server.userinfo else None
         self.url = str(server.copy_with(username=None, password=None))
+        self._locations = locations
         self._clock = clock
         self._page_size = page_size
         self._client = httpx2.Client(
@@ -59,12 +65,10 @@ class MlflowTracking:
             timeout=_TIMEOUT,
             transport=transport,
         )
-        self._files = MlflowArtifactStore(url, transport=transport)
 
     def close(self) -> None:
         """Give back connections; nothing else may be called afterwards."""
         self._client.close()
-        self._files.close()
 
     def create_experiment(self, name: str) -> str:
         """See `Tracking`."""
@@ -90,8 +94,10 @@ class MlflowTracking:
             run = _run(self._call("GET", "runs/get", params={"run_id": run_id}))
         except TrackingNotFound:
             return
-        if run.artifact_uri.startswith(f"{SCHEME}:"):
-            self._clear(folder_of(run.artifact_uri))
+        if place := self._locations.of_run_to_delete(run.artifact_uri, run_id):
+            clear_folder(*place)
+        else:
+            log.warning("artifacts stay", run_id=run_id, artifact_uri=run.artifact_uri)
         self._call("POST", "runs/delete", json={"run_id": run_id})
 
     def delete_experiment(self, experiment_id: str) -> None:
@@ -120,10 +126,6 @@ class MlflowTracking:
                 return
             for run in runs:
                 yield _run({"run": run}).run_id
-
-    def _clear(self, folder: str) -> None:
-        for file in list(self._files.list(folder)):
-            self._files.delete(file.key)
 
     def _call(
         self, method: str, path: str, *, json: object = None, params: dict[str, str] | None = None

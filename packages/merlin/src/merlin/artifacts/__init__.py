@@ -54,7 +54,8 @@ def download(url: str, directory: str | Path, *, progress: Progress | None = Non
 def upload(local: str | Path, url: str, *, progress: Progress | None = None) -> int:
     """Store a folder's files below a URL, or one file under its name there; return their number.
 
-    Several files are sent at once. An object appears whole or not at all.
+    Several files are sent at once. An object appears whole or not at all. After a run that broke,
+    a repeat sends only what is missing where the store proves what it has (S3), else everything.
     """
     path, store = Path(local), open_store(url)
     if not path.exists():

@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -35,13 +36,14 @@ from merlin.artifacts.errors import (
 )
 from merlin.artifacts.keys import check_folder, check_key, key_order
 from merlin.artifacts.store import ObjectInfo
+from merlin.artifacts.transfers import UPLOAD_PART_BYTES
 
 if TYPE_CHECKING:  # obstore has these for type checkers only.
     from obstore import PutResult
     from obstore.store import ClientConfig, RetryConfig
 
 # 10,000 parts are the most a service takes: objects up to 80 GB.
-PART_BYTES = 8 << 20
+PART_BYTES = UPLOAD_PART_BYTES
 PARTS_AT_ONCE = 4
 CONDITIONAL_BYTES = 64 << 20
 _CHUNK = 1 << 20
@@ -67,7 +69,10 @@ def client_options(*, allow_http: bool, ca_file: str = "") -> ClientConfig:
 
 
 class BucketStore:
-    """What lies below ``root`` in a bucket. ``place`` names the bucket: ``s3://bucket``."""
+    """What lies below ``root`` in a bucket. ``place`` names the bucket: ``s3://bucket``.
+
+    ``deleter`` deletes many objects with one request, which not every service can.
+    """
 
     def __init__(
         self,
@@ -76,10 +81,12 @@ class BucketStore:
         service: Service,
         *,
         root: str = "",
+        deleter: S3Store | AzureStore | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._place = place
         self._client = client
+        self._deleter = deleter or client
         self._service = service
         self._refusals = Refusals(place, service)
         self._root = check_folder(root)
@@ -122,7 +129,7 @@ class BucketStore:
             etag = self._put(key, lambda: self._put_whole(name, first, "overwrite"))
         else:
             with upload.own_failures():
-                etag = self._put(key, lambda: self._put_parts(name, upload.rest(first)))
+                etag = self._put(key, lambda: self._put_parts(name, _elsewhere(upload.rest(first))))
         return ObjectInfo(key, upload.size, etag, self._clock())
 
     def list(self, folder: str = "") -> Iterator[ObjectInfo]:
@@ -139,7 +146,13 @@ class BucketStore:
     def delete_many(self, keys: Sequence[str]) -> None:
         names = [self._name(key) for key in keys]
         if names:
-            self._ask("delete", keys[0], lambda: obstore.delete(self._client, names))
+            self._ask("delete", keys[0], lambda: obstore.delete(self._deleter, names))
+
+    def copy(self, source: ObjectInfo, key: str) -> None:
+        name, target = self._name(source.key), self._name(key)
+        if source.size > self._service.copies_up_to:
+            raise StoreUnsupported(f"{self._service.name} does not copy {source.key!r} itself.")
+        self._ask("write", source.key, lambda: obstore.copy(self._client, name, target))
 
     def _stream(self, key: str, offset: int, length: int | None) -> Iterator[bytes]:
         body = _Body(offset)
@@ -312,6 +325,17 @@ class _Upload:
             if self._failure is not None:
                 raise self._failure from None
             raise
+
+
+def _elsewhere(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """Yield what is read by a thread of its own.
+
+    obstore asks for chunks inside its runtime, where a source that itself reads by obstore, such as
+    an object that is copied, may not wait.
+    """
+    with ThreadPoolExecutor(1, "source") as thread:
+        while (chunk := thread.submit(next, chunks, None).result()) is not None:
+            yield chunk
 
 
 def _stop(info: ObjectInfo, offset: int, length: int | None) -> int:

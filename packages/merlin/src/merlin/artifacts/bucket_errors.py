@@ -38,6 +38,8 @@ class Service:
     name: str
     permissions: Mapping[str, str]
     lists_in_key_order: bool = True
+    # The largest object it copies in one request that ends when the copy is whole; 0 is none.
+    copies_up_to: int = 0
     # Matches keys that the service would quietly make into others.
     unfaithful_keys: re.Pattern[str] | None = None
 

@@ -12,12 +12,13 @@ import random
 import threading
 import tracemalloc
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import ClassVar
 
 import pytest
 
 from merlin.artifacts.errors import ArtifactExists, ArtifactNotFound, InvalidKey, StoreUnsupported
-from merlin.artifacts.folders import copy_folder, delete_folder
+from merlin.artifacts.folders import copy_folder, copy_object, delete_folder
 from merlin.artifacts.memory import MemoryStore
 from merlin.artifacts.store import ArtifactStore
 
@@ -239,6 +240,24 @@ class StoreContract:
         outcome = delete_folder(store, "n")
         assert (outcome.deleted, outcome.failed) == (self.many, ())
         assert keys(store) == []
+
+    def test_copying_inside_a_store(self, store: ArtifactStore) -> None:
+        names = [name for name in self.awkward_keys if name not in self.refused_keys]
+        for name in names:
+            store.write(f"a/{name}", [name.encode()])
+        store.write("a/large", [b"x" * _MIB] * 9)  # More than a part of any backend.
+        store.write("a0/other", [b""])
+        store.write("b/large", [b"replaced"])
+        copied: list[int] = []
+        assert copy_folder(store, "a", store, "b", on_bytes=copied.append) == len(names) + 1
+        assert keys(store, "b") == [f"b/{key[2:]}" for key in keys(store, "a")]
+        for name in names:
+            assert content(store, f"b/{name}") == name.encode()
+        assert content(store, "b/large") == b"x" * (9 * _MIB)
+        assert sum(copied) == sum(info.size for info in store.list("a"))
+        with pytest.raises(ArtifactNotFound):
+            copy_object(store, replace(store.head("a/large"), key="a/none"), store, "b/none")
+        assert "b/none" not in keys(store)
 
     def test_the_first_conditional_writer_wins(self, store: ArtifactStore) -> None:
         if not self.creates_conditionally:

@@ -48,6 +48,7 @@ _PERMISSIONS = {
     "read": "storage.objects.get (and storage.objects.list, without which a missing object "
     "looks forbidden)",
     "write": "storage.objects.create (and storage.objects.delete to replace one)",
+    "copy": "storage.objects.create and storage.objects.get",
     "delete": "storage.objects.delete",
     "list": "storage.objects.list",
 }
@@ -158,6 +159,17 @@ class GcsStore:
     def delete(self, key: str) -> None:
         with contextlib.suppress(ArtifactNotFound):
             self._send("DELETE", self._address(key), "delete", key)
+
+    def copy(self, source: ObjectInfo, key: str) -> None:
+        bucket, name = quote(self._bucket, safe=""), quote(self._name(key), safe="")
+        address = f"{self._address(source.key)}/rewriteTo/b/{bucket}/o/{name}"
+        query = f"?sourceGeneration={source.etag}"
+        while True:  # A large object takes several requests, and appears with the last.
+            answer = self._json(self._send("POST", address + query, "copy", source.key))
+            if answer.get("done"):
+                return
+            token = quote(str(answer["rewriteToken"]), safe="")
+            query = f"?sourceGeneration={source.etag}&rewriteToken={token}"
 
     def _stream(self, key: str, info: ObjectInfo, position: int, stop: int) -> Iterator[bytes]:
         address = f"{self._address(key)}?alt=media&generation={info.etag}"

@@ -15,6 +15,7 @@ import stat
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
+from io import FileIO
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import unquote, urlsplit
@@ -98,6 +99,19 @@ class LocalStore:
                     os.fsync(file)
                 self._publish(key, (incoming, temporary), replace=not only_if_absent)
                 return _describe(key, os.fstat(file))
+
+    def adopt(self, key: str, file: FileIO, rest: Iterable[bytes]) -> None:
+        """Append the rest to a file that lies in the store's own folder and make it an object."""
+        with self._translated(key):
+            for chunk in rest:
+                _write_all(file.fileno(), chunk)
+            if self._durable:
+                os.fsync(file.fileno())
+            root = self._make_directory([])
+            try:
+                self._publish(key, (root, Path(str(file.name)).name), replace=True)
+            finally:
+                os.close(root)
 
     def list(self, folder: str = "") -> Iterator[ObjectInfo]:
         segments = check_folder(folder).split("/") if folder else []

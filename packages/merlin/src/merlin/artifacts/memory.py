@@ -67,6 +67,9 @@ class MemoryStore:
             found = [held.info for key, held in self._objects.items() if key.startswith(prefix)]
         return iter(sorted(found, key=lambda info: key_order(info.key)))
 
+    def copy(self, source: ObjectInfo, key: str) -> None:
+        self.write(key, [self._find(source.key).content])
+
     def delete(self, key: str) -> None:
         check_key(key)
         with self._lock:

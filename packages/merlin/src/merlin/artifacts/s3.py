@@ -37,6 +37,7 @@ S3 = Service(
         "delete": "s3:DeleteObject",
         "list": "s3:ListBucket",
     },
+    copies_up_to=5 << 30,
 )
 
 
@@ -44,7 +45,7 @@ def open_s3(url: str, environ: Mapping[str, str] = os.environ) -> BucketStore:
     """Open ``s3://bucket/folder``; nothing is asked of the service yet."""
     bucket, root = split_bucket_url(url)
     endpoint = environ.get("AWS_ENDPOINT_URL_S3") or environ.get("AWS_ENDPOINT_URL") or ""
-    config: S3Config = {"disable_bulk_delete": True, **_credentials(environ)}
+    config: S3Config = {**_credentials(environ)}
     if region := environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION"):
         config["region"] = region
     style = environ.get("AWS_S3_ADDRESSING_STYLE") or ("path" if endpoint else "virtual")
@@ -56,15 +57,21 @@ def open_s3(url: str, environ: Mapping[str, str] = os.environ) -> BucketStore:
     if endpoint:
         scheme, _, rest = endpoint.rstrip("/").partition("://")
         config["endpoint"] = f"{scheme}://{bucket}.{rest}" if style == "virtual" else endpoint
-    client = S3Store(
-        bucket,
-        config=config,
-        client_options=client_options(
-            allow_http=endpoint.startswith("http://"), ca_file=environ.get("AWS_CA_BUNDLE", "")
-        ),
-        retry_config=RETRIES,
+    options = client_options(
+        allow_http=endpoint.startswith("http://"), ca_file=environ.get("AWS_CA_BUNDLE", "")
     )
-    return BucketStore(f"s3://{bucket}", client, S3, root=root)
+    # Some services that speak S3 have no DeleteObjects: one object is deleted without it, and where
+    # many cannot be at once they are one by one.
+    client, deleter = (
+        S3Store(
+            bucket,
+            config={**config, "disable_bulk_delete": one_by_one},
+            client_options=options,
+            retry_config=RETRIES if one_by_one else {**RETRIES, "max_retries": 0},
+        )
+        for one_by_one in (True, False)
+    )
+    return BucketStore(f"s3://{bucket}", client, S3, root=root, deleter=deleter)
 
 
 def _credentials(environ: Mapping[str, str]) -> S3Config:

@@ -26,7 +26,8 @@ from typing import Protocol, runtime_checkable
 
 @dataclass(frozen=True)
 class ObjectInfo:
-    """One object. ``etag`` changes whenever the content may have changed; it is not a checksum."""
+    """One object. ``etag`` changes whenever the content may have changed; it is not a checksum
+    (`merlin.artifacts.etags` knows what it may prove)."""
 
     key: str
     size: int
@@ -55,7 +56,9 @@ class ArtifactStore(Protocol):
         """Store all chunks of ``source`` under ``key``, replacing what was there.
 
         With ``only_if_absent`` the first of several writers wins and the others get
-        `ArtifactExists`; the winner's object is whole when they do.
+        `ArtifactExists`; the winner's object is whole when they do. It is made for locks and
+        records: a store may refuse more than 64 MiB with `StoreUnsupported`, before anything is
+        sent.
         """
 
     def list(self, folder: str = "") -> Iterator[ObjectInfo]:
@@ -71,3 +74,15 @@ class DeletesMany(Protocol):
 
     def delete_many(self, keys: Sequence[str]) -> None:
         """Remove at most 1,000 objects. Raises if any is not removed; others may be, then."""
+
+
+@runtime_checkable
+class Copies(Protocol):
+    """Can copy an object inside the store without its bytes passing through here."""
+
+    def copy(self, source: ObjectInfo, key: str) -> None:
+        """Copy an object that was listed, whole or not at all, replacing what was there.
+
+        Raises `StoreUnsupported` for one the service cannot copy by itself (its size), which then
+        is read and written. `merlin.artifacts.folders.copy_object` does that.
+        """

@@ -1,4 +1,4 @@
-"""Moving many objects at once: several in parallel, large ones in parts, what broke gone on with.
+"""Moving many objects at once: several in parallel, large ones in parts, over broken connections.
 
 Memory stays bounded whatever the sizes: at most `AT_ONCE` objects are under way, and of a large one
 at most `PARTS_AT_ONCE` parts are held. An object is read from one version only; if it changes while
@@ -7,12 +7,9 @@ it is read, that is an error and nothing of it appears.
 
 from __future__ import annotations
 
-import json
-import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from pathlib import Path
 from typing import TypeVar
 
 from merlin.artifacts.errors import ArtifactChanged, ArtifactError, StoreUnavailable
@@ -21,6 +18,9 @@ from merlin.artifacts.store import ArtifactStore, ObjectInfo
 AT_ONCE = 16
 PART_BYTES = 16 << 20
 PARTS_AT_ONCE = 4
+# What objects are sent in, by backends that send large ones in parts. Whoever changes it makes
+# unfinished uploads of large files begin anew.
+UPLOAD_PART_BYTES = 8 << 20
 _TRIES_WITHOUT_PROGRESS = 4
 
 Item = TypeVar("Item")
@@ -52,16 +52,23 @@ def each(items: Iterable[Item], work: Callable[[Item], object], *, at_once: int 
     return count
 
 
-def read_object(store: ArtifactStore, info: ObjectInfo, on_bytes: OnBytes) -> Iterator[bytes]:
-    """Yield an object that was listed, in order; a large one is fetched in parts ahead.
+def is_large(info: ObjectInfo) -> bool:
+    """Whether an object is fetched in parts."""
+    return info.size > 2 * PART_BYTES
+
+
+def read_object(
+    store: ArtifactStore, info: ObjectInfo, on_bytes: OnBytes, *, start: int = 0
+) -> Iterator[bytes]:
+    """Yield an object that was listed, in order, from a byte on; a large one in parts ahead.
 
     Raises `ArtifactChanged` when it is not the one that was listed, and what the store raises.
     """
-    if info.size <= 2 * PART_BYTES:
-        chunks = _read_part(store, info, 0, info.size)
+    if is_large(info):
+        chunks = _read_parts(store, info, start)
     else:
-        chunks = _read_parts(store, info)
-    size = 0
+        chunks = _read_part(store, info, start, info.size - start)
+    size = start
     for chunk in chunks:
         size += len(chunk)
         on_bytes(len(chunk))
@@ -71,20 +78,19 @@ def read_object(store: ArtifactStore, info: ObjectInfo, on_bytes: OnBytes) -> It
             f"{info.key!r} has {size} bytes, and was listed with {info.size}.", key=info.key
         )
     # Of parts each may have been of another version.
-    if info.size > 2 * PART_BYTES and info.etag and store.head(info.key).etag != info.etag:
+    if is_large(info) and info.etag and store.head(info.key).etag != info.etag:
         raise ArtifactChanged(f"{info.key!r} changed while it was read.", key=info.key)
 
 
-def _read_parts(store: ArtifactStore, info: ObjectInfo) -> Iterator[bytes]:
-    def fetch(start: int) -> list[bytes]:
-        return list(_read_part(store, info, start, min(PART_BYTES, info.size - start)))
+def _read_parts(store: ArtifactStore, info: ObjectInfo, start: int) -> Iterator[bytes]:
+    def fetch(position: int) -> list[bytes]:
+        return list(_read_part(store, info, position, min(PART_BYTES, info.size - position)))
 
-    starts = iter(range(0, info.size, PART_BYTES))
     ahead: deque[Future[list[bytes]]] = deque()
     with ThreadPoolExecutor(PARTS_AT_ONCE, "part") as threads:
         try:
-            for start in starts:
-                ahead.append(threads.submit(fetch, start))
+            for position in range(start, info.size, PART_BYTES):
+                ahead.append(threads.submit(fetch, position))
                 if len(ahead) >= PARTS_AT_ONCE:
                     yield from ahead.popleft().result()
             while ahead:
@@ -116,53 +122,6 @@ def _open(store: ArtifactStore, info: ObjectInfo, position: int, end: int) -> It
     if position == 0 and end == info.size:
         return store.read(info.key)
     return store.read(info.key, offset=position, length=end - position)
-
-
-class Journal:
-    """What of a download is there already, so that a run that was killed goes on.
-
-    A file in the folder that is downloaded to; it goes away when the download is whole. A line is
-    written after its file is in place, so a file that is listed is whole, of that version.
-    """
-
-    NAME = ".merlin-download"
-
-    def __init__(self, directory: Path) -> None:
-        self._file = directory / self.NAME
-        self._lock = threading.Lock()
-        self._known = self._read()
-
-    def has(self, info: ObjectInfo, file: Path) -> bool:
-        """Whether the file holds this version of the object. Versions need an etag."""
-        if not info.etag or self._known.get(info.key) != [info.etag, info.size]:
-            return False
-        try:
-            return not file.is_symlink() and file.stat().st_size == info.size
-        except OSError:
-            return False
-
-    def add(self, info: ObjectInfo) -> None:
-        line = json.dumps([info.key, info.etag, info.size]) + "\n"
-        with self._lock, self._file.open("a") as stream:
-            stream.write(line)
-
-    def end(self) -> None:
-        """The download is whole."""
-        self._file.unlink(missing_ok=True)
-
-    def _read(self) -> dict[str, list[object]]:
-        known: dict[str, list[object]] = {}
-        try:
-            lines = self._file.read_text().splitlines()
-        except (FileNotFoundError, NotADirectoryError, UnicodeDecodeError):
-            return known
-        for line in lines:
-            try:
-                key, etag, size = json.loads(line)
-            except ValueError:
-                continue  # The last line of a run that was killed.
-            known[str(key)] = [etag, size]
-        return known
 
 
 Failures = list[tuple[str, ArtifactError]]
