@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from merlin.errors import Kind, MerlinError
 from merlin_images.registry.credentials import RegistryType, choose_credentials
 from merlin_images.registry.embedded.storage import RegistryStorage
 from merlin_images.registry.http_transport import Retry
@@ -17,14 +16,6 @@ from merlin_server.settings import RegistrySettings
 _LAYOUT_HOST = "localhost"
 
 
-class RegistryPrefixMissing(MerlinError):
-    """Images are to go to an outside registry, or a folder, that is not named."""
-
-    code = "registry_prefix_missing"
-    kind = Kind.INVALID
-    hint = "Set registry.prefix, such as registry.example.com/ml, or a folder for type layout."
-
-
 class Registries:
     """Opens registries by reference. ``prefix`` is host and path before project and model.
 
@@ -34,10 +25,6 @@ class Registries:
     """
 
     def __init__(self, settings: RegistrySettings, public_url: str, folder: Path) -> None:
-        if settings.type != "builtin" and not settings.prefix:
-            raise RegistryPrefixMissing(
-                f"registry.type is {settings.type}, and registry.prefix is not set."
-            )
         self._settings = settings
         self.builtin: RegistryStorage | None = None
         self._ours: ImageRegistry | None = None
