@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from merlin_images.registry.credentials import RegistryType, choose_credentials
+from merlin_images.registry.credentials import Credentials, RegistryType, choose_credentials
 from merlin_images.registry.embedded.storage import RegistryStorage
 from merlin_images.registry.http_transport import Retry
 from merlin_images.registry.open import open_registry
@@ -52,20 +52,28 @@ def open_outside(
     settings: RegistrySettings, reference: Reference, *, retry: Retry | None = None
 ) -> ImageRegistry:
     """Open the registry outside this process that the settings describe."""
-    kind: RegistryType = settings.type if settings.type != "builtin" else "docker"
     return open_registry(
         reference,
-        type=kind,
+        type=_kind(settings),
         insecure=settings.insecure,
         ca_file=settings.ca_file,
-        credentials=choose_credentials(
-            reference.host,
-            type=kind,
-            docker_config=settings.docker_config,
-            username=settings.username,
-            password_file=settings.password_file,
-            google_key_file=settings.google_key_file,
-            aws_region=settings.aws_region,
-        ),
+        credentials=credentials_of(settings, reference.host),
         retry=retry,
     )
+
+
+def credentials_of(settings: RegistrySettings, host: str) -> Credentials:
+    """Return where the settings say that credentials of a host are."""
+    return choose_credentials(
+        host,
+        type=_kind(settings),
+        docker_config=settings.docker_config,
+        username=settings.username,
+        password_file=settings.password_file,
+        google_key_file=settings.google_key_file,
+        aws_region=settings.aws_region,
+    )
+
+
+def _kind(settings: RegistrySettings) -> RegistryType:
+    return settings.type if settings.type != "builtin" else "docker"
