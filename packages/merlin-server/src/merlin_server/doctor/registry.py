@@ -22,7 +22,7 @@ from merlin_images.registry.port import (
 )
 from merlin_images.registry.reference import Reference, parse_reference
 from merlin_server.doctor.network import Reached
-from merlin_server.doctor.steps import Step
+from merlin_server.doctor.steps import NotNeeded, Step
 from merlin_server.registries import credentials_of, open_outside
 from merlin_server.settings import Settings
 
@@ -82,14 +82,14 @@ class RegistryExamination:
 
     def _reach(self) -> str:
         if not isinstance(self._registry, DistributionRegistry):
-            return "on this machine"
+            raise NotNeeded("this registry is behind no network")
         ca_file = str(self._settings.ca_file or "")
         self._reached = Reached(f"{self._registry.address}v2/", ca_file, self._clock)
         return self._reached.reach()
 
     def _identify(self) -> str:
         if not isinstance(self._registry, DistributionRegistry):
-            return "nobody is asked"
+            raise NotNeeded("this registry asks nobody who they are")
         host = self._reference.host
         found = credentials_of(self._settings, host).find(host, self._reference.repository)
         if found is None:
@@ -117,7 +117,9 @@ class RegistryExamination:
         return self._digest
 
     def _skew(self) -> str:
-        return self._reached.skew() if self._reached else "asked of registries elsewhere only"
+        if self._reached is None:
+            raise NotNeeded("the clock is this machine's own")
+        return self._reached.skew()
 
     def _delete(self) -> str:
         stays = "this registry deletes nothing; the check's image stays"

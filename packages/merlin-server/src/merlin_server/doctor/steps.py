@@ -18,6 +18,10 @@ class DoctorFoundFaults(MerlinError):
     hint = "Mend what the failed steps name, then run merlin doctor again."
 
 
+class NotNeeded(Exception):
+    """Raised by a step that there is nothing to try of here; the steps after it may go on."""
+
+
 class Outcome(StrEnum):
     """What came of a step."""
 
@@ -28,8 +32,8 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True)
 class Step:
-    """``action`` returns what it found, or raises `MerlinError`. It is tried once every step that
-    ``after`` names was good."""
+    """``action`` returns what it found, or raises `MerlinError` or `NotNeeded`. It is tried
+    once every step that ``after`` names was good."""
 
     name: str
     action: Callable[[], str]
@@ -64,6 +68,10 @@ def walk(place: str, steps: Sequence[Step], monotonic: Callable[[], float]) -> I
         started = monotonic()
         try:
             detail = step.action()
+        except NotNeeded as reason:
+            yield Finding(place, step.name, Outcome.SKIPPED, str(reason))
+            good.add(step.name)
+            continue
         except MerlinError as error:
             yield Finding(
                 place,

@@ -8,8 +8,8 @@ from datetime import datetime
 from merlin.artifacts import ArtifactStore, open_store
 from merlin.artifacts.errors import ArtifactExists
 from merlin.artifacts.store import Remote
-from merlin_server.doctor.network import CLOCK_SKEW_SECONDS, Reached
-from merlin_server.doctor.steps import DoctorFoundFaults, Step
+from merlin_server.doctor.network import Reached
+from merlin_server.doctor.steps import DoctorFoundFaults, NotNeeded, Step
 from merlin_server.settings import Settings
 
 _CONTENT = b"merlin doctor\n"
@@ -53,7 +53,7 @@ class StoreExamination:
 
     def _reach(self) -> str:
         if not isinstance(self._store, Remote):
-            return "on this machine, or by a server of its own"
+            raise NotNeeded("this store is behind no network of its own")
         connection = self._store.connection
         self._reached = Reached(connection.address, connection.ca_file, self._clock)
         return self._reached.reach()
@@ -61,7 +61,7 @@ class StoreExamination:
     def _identify(self) -> str:
         if isinstance(self._store, Remote):
             return self._store.connection.identity()
-        return "nobody is asked"
+        raise NotNeeded("this store asks nobody who they are")
 
     def _list(self) -> str:
         count = sum(1 for _ in self._store.list(_FOLDER))
@@ -90,9 +90,9 @@ class StoreExamination:
         )
 
     def _skew(self) -> str:
-        if self._reached is not None:
-            return self._reached.skew()
-        return f"asked of stores behind a network only, which must be within {CLOCK_SKEW_SECONDS} s"
+        if self._reached is None:
+            raise NotNeeded("the clock is this machine's own")
+        return self._reached.skew()
 
     def _delete(self) -> str:
         self._store.delete(self._key)

@@ -78,7 +78,8 @@ class Refusals:
         if said := _OWN_WORDS.search(str(error)):
             return StoreDenied(f"{self.place} failed to {operation} {key!r}: {said[1]}", key=key)
         message = f"{self.place} failed to {operation} {key!r}: {reason_of(error)}."
-        if isinstance(error, (PermissionDeniedError, UnauthenticatedError)):
+        is_denied = isinstance(error, (PermissionDeniedError, UnauthenticatedError))
+        if is_denied or _DENIED.search(str(error)):
             permission = self.service.permissions[operation]
             hint = f"Check the credentials; they need the permission {permission}."
             return StoreDenied(message, hint=hint, key=key, permission=permission)
@@ -103,6 +104,8 @@ _NO_BUCKET = re.compile(r"<Code>(NoSuchBucket|ContainerNotFound)</Code>")
 _NO_CREDENTIALS = re.compile(r"169\.254\.169\.254|MissingCredential|[Nn]o credential")
 # What our own providers of credentials raise.
 _OWN_WORDS = re.compile(r"credential provider: StoreDenied: ([^\n]+)")
+# obstore has no error of its own for a list that is refused.
+_DENIED = re.compile(r"status code: 40[13]\b")
 _FULL = re.compile(r"status code: 507|QuotaExceeded|InsufficientStorage")
 _CODE = re.compile(r"<Code>([^<]{1,80})</Code>")
 _SENTENCE = re.compile(r"<Message>([^<]{1,200})")
