@@ -54,15 +54,17 @@ def test_the_farthest_action_counts() -> None:
 def test_a_harbor_that_grants_no_push_names_the_robots_permission() -> None:
     def answer(request: httpx2.Request) -> httpx2.Response:
         if request.url.path == "/service/token":
-            return httpx2.Response(200, json={"token": "t"})
+            return httpx2.Response(200, stream=httpx2.ByteStream(b'{"token": "t"}'))
         challenge = (
             'Bearer realm="https://harbor.example.com/service/token",service="harbor-registry"'
         )
         if "Authorization" not in request.headers:
-            return httpx2.Response(401, headers={"WWW-Authenticate": challenge})
+            nothing = httpx2.ByteStream(b"")
+            return httpx2.Response(401, headers={"WWW-Authenticate": challenge}, stream=nothing)
         denied = {"errors": [{"code": "DENIED", "message": "no push"}]}
         headers = {"WWW-Authenticate": f'{challenge},error="insufficient_scope"'}
-        return httpx2.Response(401, headers=headers, content=json.dumps(denied))
+        body = httpx2.ByteStream(json.dumps(denied).encode())
+        return httpx2.Response(401, headers=headers, stream=body)
 
     registry = DistributionRegistry("harbor.example.com", transport=httpx2.MockTransport(answer))
     blob = Descriptor("a/b", "sha256:" + "0" * 64, 1)
