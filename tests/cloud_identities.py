@@ -23,6 +23,26 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 _METADATA = "/latest/meta-data/iam/security-credentials/"
 
 
+def write_google_key(file: Path, token_uri: str) -> Path:
+    """Write the key of a service account, whose tokens come from an address; return the file."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    private = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    document = {
+        "type": "service_account",
+        "project_id": "demo",
+        "private_key_id": "1",
+        "private_key": private.decode(),
+        "client_email": "builder@demo.iam.gserviceaccount.com",
+        "token_uri": token_uri,
+    }
+    file.write_text(json.dumps(document))
+    return file
+
+
 @dataclass
 class Cloud:
     """``signed`` holds credential scope and session token of every request to the S3 part."""
@@ -38,21 +58,7 @@ class Cloud:
 
     def google_key(self, file: Path) -> Path:
         """Write a service account's key whose tokens this service gives out."""
-        key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-        private = key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-        document = {
-            "type": "service_account",
-            "project_id": "demo",
-            "private_key": private.decode(),
-            "client_email": "builder@demo.iam.gserviceaccount.com",
-            "token_uri": f"{self.url}/google-token",
-        }
-        file.write_text(json.dumps(document))
-        return file
+        return write_google_key(file, f"{self.url}/google-token")
 
     def answer(self, method: str, path: str, body: bytes, headers: Any) -> str:
         action = parse_qs(body.decode("latin-1")).get("Action", [""])[0]

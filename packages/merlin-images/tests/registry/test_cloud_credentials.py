@@ -13,8 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
 
 from merlin_images.registry.credentials import Credential, DockerCredentials, choose_credentials
 from merlin_images.registry.credentials.choose import cloud_of
@@ -22,6 +20,7 @@ from merlin_images.registry.credentials.ecr import EcrCredentials, region_of
 from merlin_images.registry.credentials.google import GoogleCredentials, is_google
 from merlin_images.registry.errors import RegistryDenied, RegistryUnavailable
 from tests.blob_servers import CannotInstall, moto
+from tests.cloud_identities import write_google_key
 from tests.peers import missing
 
 GOOGLE = "europe-docker.pkg.dev"
@@ -62,23 +61,7 @@ def answering(answer: Answer) -> Iterator[tuple[str, list[str]]]:
 
 
 def key_file(folder: Path, token_uri: str) -> Path:
-    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    file = folder / "key.json"
-    private = key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
-    document = {
-        "type": "service_account",
-        "project_id": "demo",
-        "private_key_id": "1",
-        "private_key": private.decode(),
-        "client_email": "builder@demo.iam.gserviceaccount.com",
-        "token_uri": token_uri,
-    }
-    file.write_text(json.dumps(document))
-    return file
+    return write_google_key(folder / "key.json", token_uri)
 
 
 @pytest.mark.parametrize(

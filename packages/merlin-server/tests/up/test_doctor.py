@@ -25,9 +25,9 @@ from tests.blob_servers import CannotInstall, Service, swift
 from tests.peers import missing
 from tests.registry_servers import (
     PASSWORD,
-    PASSWORD_HASH,
     USER,
     docker_registry,
+    docker_with_password,
     docker_with_tls,
 )
 from tests.token_server import TokenServer, serving_tokens
@@ -79,41 +79,35 @@ def test_a_layout_folder_is_written_to(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def with_password(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    folder = tmp_path_factory.mktemp("htpasswd")
-    (folder / "htpasswd").write_text(f"{USER}:{PASSWORD_HASH}\n")
-    access = {"auth": {"htpasswd": {"realm": "test", "path": str(folder / "htpasswd")}}}
-    with docker_registry(folder, access) as (host, _):
-        yield host
+    """The prefix at a registry that knows one user."""
+    with docker_with_password(tmp_path_factory.mktemp("htpasswd")) as place:
+        yield str(place.settings["prefix"])
+
+
+def signed_in(folder: Path, prefix: str, password: str) -> dict[str, Any]:
+    (folder / "password").write_text(f"{USER}:{password}\n")
+    file = str(folder / "password")
+    return {"registry": {"type": "docker", "prefix": prefix, "password_file": file}}
 
 
 @pytest.mark.parts("docker-registry")
 def test_a_registry_is_pushed_to_and_says_who_we_are(with_password: str, tmp_path: Path) -> None:
-    (tmp_path / "password").write_text(f"{USER}:{PASSWORD}\n")
-    registry = {
-        "type": "docker",
-        "prefix": f"{with_password}/ml",
-        "password_file": str(tmp_path / "password"),
-    }
-    findings = found(tmp_path, {"registry": registry}, "image registry")
+    section = signed_in(tmp_path, with_password, PASSWORD)
+    findings = found(tmp_path, section, "image registry")
     assert set(outcomes(findings).values()) == {OK}
     assert findings["credentials"].detail == f"{USER} by the password file {tmp_path}/password"
     assert "without TLS" in findings["reach"].detail
     assert findings["delete"].detail.startswith("gone")
 
-    late = found(tmp_path, {"registry": registry}, "image registry", ahead=timedelta(hours=1))
+    late = found(tmp_path, section, "image registry", ahead=timedelta(hours=1))
     assert late["clock"].outcome is FAILED
     assert "s ahead of that of 127.0.0.1" in late["clock"].detail
 
 
 @pytest.mark.parts("docker-registry")
 def test_a_wrong_password_is_no_missing_right(with_password: str, tmp_path: Path) -> None:
-    (tmp_path / "password").write_text(f"{USER}:{SECRET}\n")
-    registry = {
-        "type": "docker",
-        "prefix": f"{with_password}/ml",
-        "password_file": str(tmp_path / "password"),
-    }
-    findings = found(tmp_path, {"registry": registry}, "image registry")
+    section = signed_in(tmp_path, with_password, SECRET)
+    findings = found(tmp_path, section, "image registry")
     assert findings["reach"].outcome is OK
     assert findings["push"].outcome is FAILED
     assert "they are wrong or no longer valid" in findings["push"].hint
@@ -130,20 +124,14 @@ def test_a_token_that_may_only_read_names_the_right(tmp_path: Path) -> None:
         serving_tokens(server, certificate),
         docker_registry(tmp_path, server.registry_options(certificate)) as (host, _),
     ):
-        (tmp_path / "password").write_text(PASSWORD)
-        registry = {
-            "type": "docker",
-            "prefix": f"{host}/ml",
-            "username": USER,
-            "password_file": str(tmp_path / "password"),
-        }
-        findings = found(tmp_path, {"registry": registry}, "image registry")
+        section = signed_in(tmp_path, f"{host}/ml", PASSWORD)
+        findings = found(tmp_path, section, "image registry")
         assert findings["look up"].outcome is OK
         assert findings["push"].outcome is FAILED
         assert findings["push"].permission == "the right to push"
 
         server.users.clear()
-        findings = found(tmp_path, {"registry": registry}, "image registry")
+        findings = found(tmp_path, section, "image registry")
     assert "token server" in findings["look up"].detail
     assert "wrong or no longer valid" in findings["look up"].hint
 

@@ -29,10 +29,9 @@ class Unused:
     reason: str
 
 
-# What `translation` puts together out of several keys.
 @dataclass(frozen=True)
 class Part:
-    """The key is one part of a setting that others are part of as well."""
+    """The key is one part of a setting, which `translation` puts together out of several."""
 
     setting: str
 

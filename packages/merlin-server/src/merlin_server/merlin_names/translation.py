@@ -47,10 +47,9 @@ def translate(values: Mapping[str, Any], environ: Mapping[str, str]) -> Translat
                 result.messages.append(f"{name} is no key of Merlin's that is known here.")
     _put_database(result, given)
     _put_environments(result, given)
-    if "registry" in result.values and isinstance(result.values["registry"], dict):
-        registry = result.values["registry"]
-        if "ImageBuilderConfig.DockerRegistry" in given:
-            registry.setdefault("type", "docker")
+    registry = result.values.get("registry")
+    if "ImageBuilderConfig.DockerRegistry" in given and isinstance(registry, dict):
+        registry.setdefault("type", "docker")
     if _STORE_KIND in given:
         _check_kind_of_store(result, given[_STORE_KIND], environ)
     return result
