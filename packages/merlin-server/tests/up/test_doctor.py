@@ -14,15 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from merlin.artifacts.local import LocalStore
 from merlin.artifacts.s3 import open_s3
+from merlin_server.database import Database
 from merlin_server.doctor import DoctorFoundFaults, Finding, Outcome, examine, run_doctor
 from merlin_server.doctor.report import report
+from merlin_server.migrations.upgrade import HEAD, upgrade
 from merlin_server.settings import Settings
 from merlin_server.settings_loading import load_settings
 from tests.blob_servers import CannotInstall, Service, swift
-from tests.peers import missing
+from tests.peers import missing, postgres
 from tests.registry_servers import (
     PASSWORD,
     USER,
@@ -218,7 +221,7 @@ def test_a_store_that_is_away_does_not_hide_the_rest(
     )
     with pytest.raises(DoctorFoundFaults, match="4 checks failed"):
         run_doctor(files=[config], options={"data_dir": tmp_path}, output="json")
-    document = json.loads(text := capsys.readouterr().out)
+    document = json.loads(shown := capsys.readouterr().out)
     assert document["ok"] is False
     assert [
         (finding["place"], finding["step"])
@@ -230,7 +233,30 @@ def test_a_store_that_is_away_does_not_hide_the_rest(
         ("environments", "gone"),
         ("tracking", "reach"),
     ]
-    assert SECRET not in text
+    assert SECRET not in shown
+
+
+@pytest.mark.parts("postgres")
+def test_a_database_says_its_schema(tmp_path: Path) -> None:
+    with postgres() as url:
+        section = {"database_url": url}
+        findings = found(tmp_path, section, "database")
+        assert findings["connect"].detail.startswith("postgresql PostgreSQL ")
+        assert findings["schema"].detail == f"empty; the first start makes {HEAD}"
+        database = Database(url)
+        upgrade(database)
+        assert found(tmp_path, section, "database")["schema"].detail == f"{HEAD}, current"
+        with database.write() as session:
+            session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+        database.dispose()
+        assert found(tmp_path, section, "database")["schema"].outcome is FAILED
+
+
+def test_a_file_that_is_no_database_is_said(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "merlin.db").write_bytes(b"no database " * 1000)
+    findings = found(tmp_path, {}, "database")
+    assert "not a database" in findings["schema"].detail + findings["connect"].detail
 
 
 def test_settings_that_cannot_be_are_said_before_any_step(
