@@ -151,14 +151,21 @@ def _registry_prefix(registry: RegistrySettings) -> Iterator[Fault]:
             )
         return
     if not prefix:
-        example = "a folder" if kind == "layout" else "such as registry.example.com/ml"
+        example = "a folder" if kind == "layout" else "one, such as registry.example.com/ml"
         yield Fault(key, f"it is not set, and type is {kind}; give {example}")
         return
     if "://" in prefix:
         what = "a folder" if kind == "layout" else "a host and path, without scheme"
         yield Fault(key, f"{_shown(prefix)} is a URL, and type {kind} needs {what}")
         return
-    if kind == "layout":
+    if kind != "layout":
+        yield from _registry_host(registry)
+
+
+def _registry_host(registry: RegistrySettings) -> Iterator[Fault]:
+    key, kind, prefix = "registry.prefix", registry.type, registry.prefix
+    if "@" in prefix:
+        yield Fault(key, "it holds an @; a user goes to username, and images have tags here")
         return
     host = prefix.partition("/")[0]
     try:

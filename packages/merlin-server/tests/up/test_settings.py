@@ -135,7 +135,7 @@ WRONG = [
     ("environments: [{name: a, is_default: true, cpu: 1}]", "environments.0.cpu: there is no such"),
     (
         "registry: {type: docker}",
-        "registry.prefix: it is not set, and type is docker; give such as",
+        "registry.prefix: it is not set, and type is docker; give one, such as",
     ),
     (
         "registry: {type: layout}",
@@ -221,6 +221,7 @@ def test_all_is_said_at_once_across_sections(tmp_path: Path) -> None:
         f"tracking_url: 'ftp://me:{SECRET}@mlflow'",
         f"artifacts_url: 'gs://me:{SECRET}@b?sig={SECRET}'\nartifacts: {{s3: {{region: a}}}}",
         f"registry: {{type: layout, prefix: 'https://me:{SECRET}@registry'}}",
+        f"registry: {{type: docker, prefix: 'me:{SECRET}@registry.example.com/ml'}}",
         f"images: {{index_url: 'https://me:{SECRET}@pypi'}}",
         f"DbConfig: {{Host: db, Password: {SECRET}, Port: a}}",
         f"database_url: postgresql://a\nDbConfig: {{Host: db, Password: {SECRET}}}",
