@@ -55,7 +55,7 @@ def _general(settings: Settings) -> Iterator[Fault]:
         if url and not _is_web_address(url):
             yield Fault(key, "it is not an address such as https://merlin.example.com")
     if reason := _unwritable(settings.data_dir.absolute()):
-        yield Fault("data_dir", reason)
+        yield Fault("data_dir", f"{settings.data_dir} cannot be made or written to: {reason}")
 
 
 def _database(settings: Settings) -> Iterator[Fault]:

@@ -83,7 +83,10 @@ WRONG = [
     ("registry: {prefx: a}", "registry.prefx: there is no such setting."),
     ("public_url: merlin.example.com", "public_url: it is not an address"),
     ("tracking_url: ftp://mlflow", "tracking_url: it is not an address"),
-    ("data_dir: /dev/null/merlin", "data_dir: /dev/null is not a folder."),
+    (
+        "data_dir: /dev/null/merlin",
+        "data_dir: /dev/null/merlin cannot be made or written to: /dev/null is not a folder.",
+    ),
     ("database_url: ':'", "database_url: it is not a URL"),
     ("database_url: mysql://db/merlin", "database_url: mysql is neither postgresql nor sqlite."),
     (
