@@ -1,7 +1,8 @@
 """Write the reference pages from the code: `python -m scripts.reference`.
 
-`docs/errors.md` lists every error code, `docs/configuration.md` every setting. A test compares
-them with what this would write, so neither can fall behind.
+`docs/errors.md` lists every error code, `docs/configuration.md` every setting,
+`docs/merlin-names.md` every key of Merlin's configuration. A test compares them with what this
+would write, so none can fall behind.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import merlin_server
 from merlin.cli import exit_codes
 from merlin.errors import MerlinError
 from merlin_server.http_errors import STATUS
+from merlin_server.merlin_names.table import ENVIRONMENT, KEYS, Mapped, Part, Unused
 from merlin_server.settings import Settings
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
@@ -28,7 +30,11 @@ DOCS = Path(__file__).resolve().parent.parent / "docs"
 
 def pages() -> dict[str, str]:
     """The pages by file name."""
-    return {"errors.md": errors_page(), "configuration.md": configuration_page()}
+    return {
+        "errors.md": errors_page(),
+        "configuration.md": configuration_page(),
+        "merlin-names.md": merlin_names_page(),
+    }
 
 
 def errors_page() -> str:
@@ -60,8 +66,18 @@ def configuration_page() -> str:
     lines = [
         "# Configuration",
         "",
-        "Settings come from YAML files (`merlin up --config a.yaml --config b.yaml`, last wins)",
-        "and from environment variables, which win over files. All are optional.",
+        "Settings come from YAML files (`merlin up --config a.yaml --config b.yaml`, last wins),",
+        "from a folder of secret files, from environment variables and from options, each winning",
+        "over what stands before it. All are optional. [Stores and registries](stores.md) has",
+        "whole examples, [Merlin's names](merlin-names.md) says what became of Merlin's own keys.",
+        "",
+        "Secrets: a setting that ends in `_file` names a file with the secret, which is read when",
+        "it is needed, so it can be rotated. Any other setting can be kept in a file as well:",
+        "`MERLIN_SECRETS_DIR` names a folder in which each file is named as the variable it stands",
+        "for, such as `MERLIN_DATABASE_URL`. `database_url` and `tracking_url` may hold a password",
+        "in plain form too; neither is shown in logs, errors or by `merlin doctor`.",
+        "",
+        "What is wrong, or contradicts itself, stops the start with a sentence each, all at once.",
         "",
         "| setting | environment variable | default | meaning |",
         "|---|---|---|---|",
@@ -72,6 +88,42 @@ def configuration_page() -> str:
             f"| `{'.'.join(path)}` | `{variable}` | {_default(field)} | {field.description} |"
         )
     return "\n".join(lines) + "\n"
+
+
+def merlin_names_page() -> str:
+    """One row a key of Merlin's, with what it is here or why it is nothing."""
+    lines = [
+        "# Merlin's names",
+        "",
+        "Configuration written for Merlin is read as it is: its YAML keys in any case, and their",
+        "variables, such as `IMAGEBUILDERCONFIG_BUILDTIMEOUT`, which win over files. `-` means not",
+        "set. `PORT` and `ENVIRONMENT` are too common to be taken for Merlin's as variables. At",
+        "the start each key that is set is answered with a line that says what became of it.",
+        "",
+        "`AWS_*`, `GOOGLE_APPLICATION_CREDENTIALS` and `DOCKER_CONFIG` keep their meaning: see",
+        "[Stores and registries](stores.md).",
+        "",
+        "| Merlin's key | here | |",
+        "|---|---|---|",
+        *(_name_row(name, known) for name, known in KEYS.items()),
+        "",
+        "The file of environments that `ClusterConfig.EnvironmentConfigPath` names:",
+        "",
+        "| Merlin's field | here, in `environments[]` | |",
+        "|---|---|---|",
+        *(_name_row(name, known) for name, known in ENVIRONMENT.items()),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _name_row(name: str, known: Mapped | Unused | Part) -> str:
+    match known:
+        case Mapped():
+            return f"| `{name}` | `{known.setting}` | {known.advice} |"
+        case Part():
+            return f"| `{name}` | part of `{known.setting}` | |"
+        case Unused():
+            return f"| `{name}` | not used | {known.reason} |"
 
 
 def _errors() -> Iterator[type[MerlinError]]:

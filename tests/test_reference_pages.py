@@ -5,17 +5,19 @@ from __future__ import annotations
 import re
 import subprocess
 from importlib.metadata import distributions
+from pathlib import Path
 from pkgutil import resolve_name
 
 import pytest
 
 from merlin.errors import Kind
+from merlin_server.settings_loading import load_settings
 from scripts import reference
 from tests.conftest import ROOT
 from tests.live_server import MERLIN
 
 
-@pytest.mark.parametrize("name", ["errors.md", "configuration.md"])
+@pytest.mark.parametrize("name", list(reference.pages()))
 def test_a_page_is_what_the_code_would_write(name: str) -> None:
     written = (reference.DOCS / name).read_text()
     assert written == reference.pages()[name], "run `python -m scripts.reference`"
@@ -53,3 +55,30 @@ def test_what_a_page_names_exists(page: str) -> None:
     folders = r"(?:merlin\w*|endpoints|operations|images|deployers)"
     for path in set(re.findall(rf"`({folders}/[\w/.]+)`", text)):
         assert [*ROOT.glob(f"packages/*/src/{path}"), *ROOT.glob(f"packages/*/src/*/{path}")], path
+
+
+def _examples() -> list[str]:
+    text = (reference.DOCS / "stores.md").read_text()
+    return re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+
+
+def test_there_is_an_example_for_every_kind_of_store_and_registry() -> None:
+    found = "".join(_examples())
+    for word in ("s3://", "gs://", "az://", "type: ecr", "type: gcr", "type: docker"):
+        assert word in found, word
+
+
+@pytest.mark.parametrize("number", range(len(_examples())))
+def test_an_example_is_accepted_as_it_stands(number: int, tmp_path: Path) -> None:
+    text = _examples()[number]
+    for name in set(re.findall(r"/run/secrets/([\w./-]+)", text)):
+        file = tmp_path / "secrets" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("secret")
+    (tmp_path / "merlin.yaml").write_text(text.replace("/run/secrets", f"{tmp_path}/secrets"))
+    told: list[str] = []
+    settings = load_settings(
+        [tmp_path / "merlin.yaml"], {"data_dir": tmp_path}, environ={}, tell=told.append
+    )
+    assert told == []
+    assert settings.registry.prefix

@@ -31,11 +31,13 @@ SERVICE, ISSUER = "registry.test", "token-server.test"
 @dataclass
 class TokenServer:
     """``users`` may sign in with a password, ``identity_tokens`` stand for a user each. Every
-    request that got a token is kept with its scopes; ``life_seconds`` is what answers say."""
+    request that got a token is kept with its scopes; ``life_seconds`` is what answers say, and
+    tokens are good for the ``actions`` alone."""
 
     users: dict[str, str]
     identity_tokens: dict[str, str] = field(default_factory=dict)
     life_seconds: int = 300
+    actions: frozenset[str] = frozenset({"pull", "push", "delete"})
     understands_post: bool = True
     asked: list[list[str]] = field(default_factory=list)
     methods: list[str] = field(default_factory=list)
@@ -89,7 +91,7 @@ def serving_tokens(server: TokenServer, certificate: Path) -> Iterator[TokenServ
                 self._say(401, {"errors": [{"code": "UNAUTHORIZED"}]})
                 return
             server.asked.append(scopes)
-            token = _token(key, chain, user, scopes)
+            token = _token(key, chain, user, scopes, server.actions)
             self._say(200, {"token": token, "expires_in": server.life_seconds})
 
         def _say(self, status: int, body: Mapping[str, Any]) -> None:
@@ -131,13 +133,16 @@ def _certificate(key: rsa.RSAPrivateKey) -> x509.Certificate:
     )
 
 
-def _token(key: rsa.RSAPrivateKey, chain: str, user: str, scopes: list[str]) -> str:
+def _token(
+    key: rsa.RSAPrivateKey, chain: str, user: str, scopes: list[str], allowed: frozenset[str]
+) -> str:
     now = int(time.time())
     access = []
     for scope in filter(None, scopes):
         kind, _, rest = scope.partition(":")
         name, _, actions = rest.rpartition(":")
-        access.append({"type": kind, "name": name, "actions": actions.split(",")})
+        granted = [action for action in actions.split(",") if action in allowed]
+        access.append({"type": kind, "name": name, "actions": granted})
     claims = {
         "iss": ISSUER,
         "sub": user,

@@ -13,15 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
 
 from merlin_images.registry.credentials import Credential, DockerCredentials, choose_credentials
-from merlin_images.registry.credentials.choose import cloud_of
+from merlin_images.registry.credentials.choose import CloudCredentials, cloud_of
 from merlin_images.registry.credentials.ecr import EcrCredentials, region_of
 from merlin_images.registry.credentials.google import GoogleCredentials, is_google
 from merlin_images.registry.errors import RegistryDenied, RegistryUnavailable
 from tests.blob_servers import CannotInstall, moto
+from tests.cloud_identities import write_google_key
 from tests.peers import missing
 
 GOOGLE = "europe-docker.pkg.dev"
@@ -62,23 +61,7 @@ def answering(answer: Answer) -> Iterator[tuple[str, list[str]]]:
 
 
 def key_file(folder: Path, token_uri: str) -> Path:
-    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    file = folder / "key.json"
-    private = key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
-    document = {
-        "type": "service_account",
-        "project_id": "demo",
-        "private_key_id": "1",
-        "private_key": private.decode(),
-        "client_email": "builder@demo.iam.gserviceaccount.com",
-        "token_uri": token_uri,
-    }
-    file.write_text(json.dumps(document))
-    return file
+    return write_google_key(folder / "key.json", token_uri)
 
 
 @pytest.mark.parametrize(
@@ -202,6 +185,25 @@ def test_ecr_gives_a_password_for_half_a_day(amazon: str, monkeypatch: pytest.Mo
     assert credentials.find("registry.example.com", "x") is None
     credentials.create_repository(ECR, "team/model")
     credentials.create_repository(ECR, "team/model")
+
+
+def test_a_repository_is_made_in_the_region_that_is_set(
+    amazon: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Behind a host of one's own, which tells no region."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_ECR", amazon)
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
+        monkeypatch.delenv(name, raising=False)
+    host = "registry.internal"
+    with_region = choose_credentials(host, type="ecr", aws_region="eu-west-1")
+    assert isinstance(with_region, CloudCredentials)
+    with_region.create_repository(host, "team/own-host")
+    without = choose_credentials(host, type="ecr")
+    assert isinstance(without, CloudCredentials)
+    with pytest.raises(RegistryDenied, match="NoRegionError"):
+        without.create_repository(host, "team/own-host")
 
 
 def test_without_an_identity_amazon_is_not_asked(

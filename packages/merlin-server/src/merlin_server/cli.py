@@ -57,15 +57,18 @@ def doctor(
     *,
     data_dir: Path | None = None,
     config: Annotated[tuple[Path, ...], Parameter(negative="")] = (),
+    output: Literal["text", "json"] = "text",
 ) -> None:
-    """Check that the configured blob store and image registry do what Merlin needs of them.
+    """Check that database, blob store, image registry and the rest do what Merlin needs of them.
 
-    Something tiny is written, read and deleted again. Each step says what it found; the first that
-    fails in a place names what is missing, and the exit code tells that something did.
+    Something tiny is written, read and deleted again. Each step says what it found; one that fails
+    names the right that is missing as its cloud does, and what could not be tried is skipped. The
+    exit code tells whether something failed.
 
     Examples:
         merlin doctor
         merlin doctor --config merlin.yaml
+        merlin doctor --config merlin.yaml --output json
 
     Parameters
     ----------
@@ -73,7 +76,10 @@ def doctor(
         Folder for everything kept locally (.merlin unless configured).
     config
         Settings file in YAML; of several, later ones win.
+    output
+        json prints one object with all findings.
     """
     from merlin_server.doctor import run_doctor  # noqa: PLC0415  loads stores and registries
 
-    run_doctor(files=config, options={} if data_dir is None else {"data_dir": data_dir})
+    options = {} if data_dir is None else {"data_dir": data_dir}
+    run_doctor(files=config, options=options, output=output)

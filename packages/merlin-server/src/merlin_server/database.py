@@ -14,9 +14,20 @@ from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import JSON, DateTime, Engine, create_engine, event, make_url
+from sqlalchemy import JSON, URL, DateTime, Engine, create_engine, event, make_url
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from sqlalchemy.types import TypeDecorator
+
+from merlin.errors import Kind, MerlinError
+
+
+class DatabaseUnreachable(MerlinError):
+    """The metadata database cannot be connected to, or refuses us."""
+
+    code = "database_unreachable"
+    kind = Kind.UNAVAILABLE
+    hint = "Check that it is up, and database_url and the password are right."
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -83,6 +94,20 @@ class Database:
     def dispose(self) -> None:
         """Close all connections."""
         self.engine.dispose()
+
+
+@contextmanager
+def connection_faults_named(url: URL) -> Iterator[None]:
+    """Raise `DatabaseUnreachable` for what the driver says when it cannot connect."""
+    try:
+        yield
+    except OperationalError as error:
+        # The driver's words, of which it puts none of our password into.
+        reason = " ".join(str(error.orig).split())[:300].rstrip(".")
+        if url.password:
+            reason = reason.replace(str(url.password), "***")
+        place = f"{url.host}:{url.port or 5432}" if url.host else str(url.database)
+        raise DatabaseUnreachable(f"The database at {place} does not answer: {reason}.") from None
 
 
 def _engine(url: str) -> Engine:

@@ -20,7 +20,8 @@ from merlin_images.registry.embedded.app import create_registry_app
 from merlin_server.addresses import Addresses
 from merlin_server.auth.policy import Policy
 from merlin_server.data_folder import DataFolder
-from merlin_server.database import Database
+from merlin_server.database import Database, connection_faults_named
+from merlin_server.database_address import database_address
 from merlin_server.deployers import DeployerContext, open_deployer
 from merlin_server.deployers.port import Closes, Deployer
 from merlin_server.endpoints.reconcile import EndpointReconciler
@@ -53,11 +54,13 @@ def open_services(
 ) -> Iterator[Services]:
     """Yield the running server's services; ``url`` is where clients reach it."""
     with ExitStack() as closing:
-        database = Database(settings.database_url or folder.database_url)
+        database = Database(database_address(settings) or folder.database_url)
         closing.callback(database.dispose)
-        upgrade(database)
+        with connection_faults_named(database.engine.url):
+            upgrade(database)
         write_environments(database, settings.environments)
-        store = open_store(settings.artifacts_url or folder.artifacts.as_uri())
+        artifacts_url = settings.artifacts_url or folder.artifacts.as_uri()
+        store = open_store(artifacts_url, settings.artifacts.of(artifacts_url))
         locations = ArtifactLocations(store, settings.tracking_url)
         embedded = EmbeddedTracking(database, store, url)
         tracking: Tracking = embedded

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from merlin.errors import Kind, MerlinError
-from merlin_images.registry.credentials import RegistryType, choose_credentials
+from merlin_images.registry.credentials import Credentials, RegistryType, choose_credentials
 from merlin_images.registry.embedded.storage import RegistryStorage
 from merlin_images.registry.http_transport import Retry
 from merlin_images.registry.open import open_registry
@@ -15,14 +14,6 @@ from merlin_images.registry.reference import Reference
 from merlin_server.settings import RegistrySettings
 
 _LAYOUT_HOST = "localhost"
-
-
-class RegistryPrefixMissing(MerlinError):
-    """Images are to go to an outside registry, or a folder, that is not named."""
-
-    code = "registry_prefix_missing"
-    kind = Kind.INVALID
-    hint = "Set registry.prefix, such as registry.example.com/ml, or a folder for type layout."
 
 
 class Registries:
@@ -34,10 +25,6 @@ class Registries:
     """
 
     def __init__(self, settings: RegistrySettings, public_url: str, folder: Path) -> None:
-        if settings.type != "builtin" and not settings.prefix:
-            raise RegistryPrefixMissing(
-                f"registry.type is {settings.type}, and registry.prefix is not set."
-            )
         self._settings = settings
         self.builtin: RegistryStorage | None = None
         self._ours: ImageRegistry | None = None
@@ -65,20 +52,28 @@ def open_outside(
     settings: RegistrySettings, reference: Reference, *, retry: Retry | None = None
 ) -> ImageRegistry:
     """Open the registry outside this process that the settings describe."""
-    kind: RegistryType = settings.type if settings.type != "builtin" else "docker"
     return open_registry(
         reference,
-        type=kind,
+        type=_kind(settings),
         insecure=settings.insecure,
         ca_file=settings.ca_file,
-        credentials=choose_credentials(
-            reference.host,
-            type=kind,
-            docker_config=settings.docker_config,
-            username=settings.username,
-            password_file=settings.password_file,
-            google_key_file=settings.google_key_file,
-            aws_region=settings.aws_region,
-        ),
+        credentials=credentials_of(settings, reference.host),
         retry=retry,
     )
+
+
+def credentials_of(settings: RegistrySettings, host: str) -> Credentials:
+    """Return where the settings say that credentials of a host are."""
+    return choose_credentials(
+        host,
+        type=_kind(settings),
+        docker_config=settings.docker_config,
+        username=settings.username,
+        password_file=settings.password_file,
+        google_key_file=settings.google_key_file,
+        aws_region=settings.aws_region,
+    )
+
+
+def _kind(settings: RegistrySettings) -> RegistryType:
+    return settings.type if settings.type != "builtin" else "docker"

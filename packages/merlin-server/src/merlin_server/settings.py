@@ -1,8 +1,9 @@
 """The settings tree: one typed place for everything that can be configured.
 
-Read from ``--config`` YAML files (later ones win), then from environment variables
-``MERLIN_<SECTION>__<KEY>``. Every field has a description; the configuration reference is made
-from them and held to them by a test.
+`merlin_server.settings_loading` reads it, `merlin_server.settings_checks` says what of it
+contradicts itself. Every field has a description; the configuration reference is made from them
+and held to them by a test. A secret is in a file of its own that a setting names; what may hold
+one all the same is left out of the ``repr``.
 """
 
 from __future__ import annotations
@@ -10,14 +11,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, Field
+
+from merlin.artifacts import AzureOptions, GcsOptions, S3Options
 
 
 class Section(BaseModel):
     """A section: unknown keys are mistakes, not extras."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 class RegistrySettings(Section):
@@ -51,26 +53,88 @@ class RegistrySettings(Section):
     )
     aws_region: str = Field("", description="Region for type ecr, where the host does not tell it")
 
-    @model_validator(mode="after")
-    def _one_place_of_credentials(self) -> RegistrySettings:
-        given = [
-            name
-            for name in ("docker_config", "password_file", "google_key_file")
-            if getattr(self, name) is not None
-        ]
-        if len(given) > 1:
-            msg = f"{' and '.join(given)} are given, and only one of them can count"
-            raise ValueError(msg)
-        if given and self.type in {"builtin", "layout"}:
-            msg = f"{given[0]} is given, and type {self.type} asks for no credentials"
-            raise ValueError(msg)
-        if self.google_key_file is not None and self.type != "gcr":
-            msg = f"google_key_file is given, and type is {self.type}, not gcr"
-            raise ValueError(msg)
-        if self.username and self.password_file is None:
-            msg = "username is given without password_file"
-            raise ValueError(msg)
-        return self
+
+class S3Settings(Section):
+    """Artifacts at ``s3://`` URLs; what is empty here is as AWS's own tools have it."""
+
+    endpoint_url: str = Field(
+        "", description="Address of another service than AWS, such as https://minio.example.com"
+    )
+    region: str = Field(
+        "", description="Region; empty: the environment's, the profile's, us-east-1"
+    )
+    addressing_style: Literal["", "path", "virtual"] = Field(
+        "", description="path, or virtual; empty: path with an endpoint_url, virtual without"
+    )
+    ca_file: Path | None = Field(None, description="PEM file of a private certificate authority")
+    access_key_id_file: Path | None = Field(None, description="File with the access key's id")
+    secret_access_key_file: Path | None = Field(None, description="File with the secret access key")
+    credentials_file: Path | None = Field(
+        None, description="Shared credentials file, as aws configure writes it"
+    )
+    profile: str = Field("", description="Profile of credentials_file, or of ~/.aws")
+
+    def options(self) -> S3Options:
+        return S3Options(**self.model_dump())
+
+
+class GcsSettings(Section):
+    """Artifacts at ``gs://`` URLs."""
+
+    endpoint_url: str = Field(
+        "", description="Another address of the service, such as a private one"
+    )
+    ca_file: Path | None = Field(None, description="PEM file of a private certificate authority")
+    key_file: Path | None = Field(
+        None,
+        description="Service account key, or workload identity federation file; empty: Google's "
+        "default credentials, workload identity among them",
+    )
+
+    def options(self) -> GcsOptions:
+        return GcsOptions(**self.model_dump())
+
+
+class AzureSettings(Section):
+    """Artifacts at ``az://`` and ``abfss://`` URLs."""
+
+    account: str = Field("", description="Storage account, where neither URL nor file names it")
+    endpoint_url: str = Field("", description="Address of the blob service, if not the public one")
+    ca_file: Path | None = Field(None, description="PEM file of a private certificate authority")
+    connection_string_file: Path | None = Field(
+        None, description="File with a connection string, as the portal shows it"
+    )
+    account_key_file: Path | None = Field(None, description="File with a key of the account")
+    sas_token_file: Path | None = Field(
+        None, description="File with a shared access signature of the container"
+    )
+    client_id: str = Field(
+        "", description="Which managed identity, where the machine or pod has several"
+    )
+
+    def options(self) -> AzureOptions:
+        return AzureOptions(**self.model_dump())
+
+
+class ArtifactSettings(Section):
+    """How the store that ``artifacts_url`` names is reached."""
+
+    s3: S3Settings = Field(S3Settings(), description=S3Settings.__doc__)
+    gcs: GcsSettings = Field(GcsSettings(), description=GcsSettings.__doc__)
+    azure: AzureSettings = Field(AzureSettings(), description=AzureSettings.__doc__)
+
+    def of(self, url: str) -> S3Options | GcsOptions | AzureOptions | None:
+        """Return the options of a URL's store, or ``None`` where nothing is set for it."""
+        scheme = url.partition(":")[0]
+        sections = (self.s3, self.gcs, self.azure)
+        return next(
+            (
+                section.options()
+                for section in sections
+                if section.model_fields_set and scheme in section.options().schemes
+            ),
+            None,
+        )
 
 
 class ImageSettings(Section):
@@ -157,21 +221,23 @@ class AuthSettings(Section):
     )
 
 
-class Settings(BaseSettings):
-    """Everything. Instances are immutable."""
-
-    model_config = SettingsConfigDict(
-        env_prefix="MERLIN_", env_nested_delimiter="__", extra="forbid", frozen=True
-    )
+class Settings(Section):
+    """Everything. Instances are immutable, and read nothing by themselves."""
 
     host: str = Field("127.0.0.1", description="Address to listen on")
     port: int = Field(8080, ge=0, le=65535, description="Port to listen on; 0 picks a free one")
     public_url: str = Field("", description="Address clients use, if not http://host:port")
     data_dir: Path = Field(Path(".merlin"), description="Folder for everything kept locally")
-    database_url: str = Field("", description="postgresql://... ; empty: SQLite in the data folder")
+    database_url: str = Field(
+        "", description="postgresql://... ; empty: SQLite in the data folder", repr=False
+    )
+    database_password_file: Path | None = Field(
+        None, description="File with the password of database_url, which then has none"
+    )
     artifacts_url: str = Field("", description="Blob store URL; empty: a folder in the data folder")
+    artifacts: ArtifactSettings = Field(ArtifactSettings(), description=ArtifactSettings.__doc__)
     tracking_url: str = Field(
-        "", description="An MLflow server to use instead of the built-in tracking"
+        "", description="An MLflow server to use instead of the built-in tracking", repr=False
     )
     environments: list[EnvironmentSettings] = Field(
         [EnvironmentSettings(name="local", is_default=True)], description="Deployment targets"
@@ -183,14 +249,3 @@ class Settings(BaseSettings):
     )
     limits: LimitSettings = Field(LimitSettings(), description=LimitSettings.__doc__)
     auth: AuthSettings = Field(AuthSettings(), description=AuthSettings.__doc__)
-
-    @model_validator(mode="after")
-    def _one_default_environment(self) -> Settings:
-        names = [environment.name for environment in self.environments]
-        if len(set(names)) != len(names):
-            msg = "two environments have the same name"
-            raise ValueError(msg)
-        if sum(environment.is_default for environment in self.environments) != 1:
-            msg = "exactly one environment must have is_default: true"
-            raise ValueError(msg)
-        return self

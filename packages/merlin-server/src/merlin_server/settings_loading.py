@@ -1,4 +1,4 @@
-"""Reading settings: defaults, then YAML files in order, then the environment, then options."""
+"""Reading settings: defaults, YAML files in order, secret files, the environment, then options."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ from typing import Any
 
 import yaml
 from pydantic import ValidationError
-from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource
+from pydantic_settings import EnvSettingsSource
 
 from merlin.errors import Kind, MerlinError
 from merlin_server.merlin_names import translate
 from merlin_server.settings import Settings
+from merlin_server.settings_checks import Fault, find_faults
+
+SECRETS_DIR = "MERLIN_SECRETS_DIR"
 
 
 class SettingsInvalid(MerlinError):
@@ -34,49 +37,125 @@ def load_settings(
 ) -> Settings:
     """Return the settings; ``options`` come from the command line and win.
 
-    ``environ`` is searched for Merlin's own names, and ``tell`` is told what became of each. Raises
-    `SettingsInvalid` naming file and key, and all that is wrong with the values at once.
+    ``environ`` holds our variables and Merlin's own names, and ``tell`` is told what became of the
+    latter. Raises `SettingsInvalid` naming file and key, and all that is wrong at once; it quotes
+    no value that may be a secret.
     """
     values: dict[str, Any] = {}
     for file in files:
         values = _merged(values, _read(file))
-    translation = translate(values, environ)
-    values = translation.values
-    for message in translation.messages:
+    variables = {**_secret_files(environ), **environ}
+    translation = translate(values, variables)
+    for message in (*translation.messages, *_misspelt(variables)):
         tell(message)
-
-    class Loaded(Settings):
-        @classmethod
-        def settings_customise_sources(
-            cls,
-            settings_cls: type[BaseSettings],
-            init_settings: PydanticBaseSettingsSource,
-            env_settings: PydanticBaseSettingsSource,
-            dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-            file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        ) -> tuple[PydanticBaseSettingsSource, ...]:
-            return (init_settings, env_settings, InitSettingsSource(settings_cls, values))
-
-    faults, keys = translation.faults, [""] * len(translation.faults)
-    try:
-        settings = Loaded(**options)
-    except ValidationError as error:
-        for fault in error.errors():
-            key = ".".join(str(part) for part in fault["loc"]) or "settings"
-            reason = str(fault["msg"]).removeprefix("Value error, ").rstrip(".")
-            faults = [*faults, f"{key}: {reason}."]
-            keys.append(key)
-    if faults:
-        raise SettingsInvalid(" ".join(faults), key=next(filter(None, keys), ""))
+    values = _merged(_merged(translation.values, _of_variables(variables)), options)
+    settings, wrong = _validated(values)
+    faults = [*wrong, *(find_faults(settings) if settings else ())]
+    if faults or translation.faults:
+        sentences = [*translation.faults, *(f"{fault.key}: {fault.reason}." for fault in faults)]
+        raise SettingsInvalid(" ".join(sentences), key=faults[0].key if faults else "")
+    assert settings is not None  # noqa: S101  without faults there are settings
     return settings
+
+
+def _validated(values: dict[str, Any]) -> tuple[Settings | None, list[Fault]]:
+    """Validate, and without what is wrong again, so that the rest can be checked as well."""
+    try:
+        return Settings.model_validate(values), []
+    except ValidationError as error:
+        faults = []
+        for fault in error.errors(include_input=False, include_url=False, include_context=False):
+            key = ".".join(str(part) for part in fault["loc"]) or "settings"
+            reason = fault["msg"].removeprefix("Value error, ").rstrip(".")
+            if fault["type"] == "extra_forbidden":
+                reason = "there is no such setting"
+            faults.append(Fault(key, reason))
+            values = _without(values, fault["loc"])
+    try:
+        return Settings.model_validate(values), faults
+    except ValidationError:
+        return None, faults
+
+
+def _without(values: dict[str, Any], place: tuple[int | str, ...]) -> dict[str, Any]:
+    """Leave out what stands at a place; all of a list of which an item is wrong."""
+    kept = dict(values)
+    first, *rest = place
+    below = kept.get(str(first))
+    if rest and isinstance(below, dict):
+        kept[str(first)] = _without(below, tuple(rest))
+    else:
+        kept.pop(str(first), None)
+    return kept
+
+
+def _secret_files(environ: Mapping[str, str]) -> dict[str, str]:
+    """Read a folder of secrets, in which each file is named as the variable it stands for."""
+    if not (name := environ.get(SECRETS_DIR)):
+        return {}
+    found = {}
+    try:
+        for file in sorted(Path(name).iterdir()):
+            # Kubernetes keeps its own bookkeeping beside the keys of a mounted secret.
+            if file.is_file() and not file.name.startswith("."):
+                found[file.name.upper()] = file.read_text("utf-8").rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsInvalid(
+            f"{SECRETS_DIR} is {name}, which cannot be read: {type(error).__name__}.",
+            hint="Mount the folder there, or leave the variable out.",
+        ) from None
+    return found
+
+
+class _Variables(EnvSettingsSource):
+    """Environment variables out of a mapping instead of the process."""
+
+    def __init__(self, variables: Mapping[str, str]) -> None:
+        self._variables = variables
+        # Any model will do; the source asks it for its fields only.
+        super().__init__(
+            Settings,  # type: ignore[arg-type]
+            case_sensitive=False,
+            env_prefix="MERLIN_",
+            env_nested_delimiter="__",
+        )
+
+    def _load_env_vars(self) -> Mapping[str, str | None]:
+        return {name.lower(): value for name, value in self._variables.items()}
+
+
+def _of_variables(variables: Mapping[str, str]) -> dict[str, Any]:
+    try:
+        return _Variables(variables)()
+    except ValueError as error:
+        # Without the reason's own words, which quote the value.
+        raise SettingsInvalid(f"A variable is not JSON: {error}.") from None
+
+
+def _misspelt(variables: Mapping[str, str]) -> list[str]:
+    """Say which variables look like ours and belong to no section."""
+    sections = {name.upper() for name in Settings.model_fields}
+    return [
+        f"{name} sets nothing: there is no section {section.lower()}."
+        for name in variables
+        if name.startswith("MERLIN_") and "__" in name
+        if (section := name.removeprefix("MERLIN_").partition("__")[0]) not in sections
+    ]
 
 
 def _read(file: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(file.read_text("utf-8"))
+    except yaml.MarkedYAMLError as error:
+        # Without the lines it quotes: they may hold a password.
+        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise SettingsInvalid(
+            f"{file} is not YAML: {error.problem}{line}.", file=str(file)
+        ) from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise SettingsInvalid(f"{file} cannot be read: {reason}.", file=str(file)) from None
+        raise SettingsInvalid(
+            f"{file} cannot be read: {type(error).__name__}.", file=str(file)
+        ) from None
     if content is None:
         return {}
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
@@ -84,7 +163,7 @@ def _read(file: Path) -> dict[str, Any]:
     return content
 
 
-def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     """Sections are merged key by key; anything else is replaced."""
     merged = dict(below)
     for key, value in above.items():

@@ -101,6 +101,11 @@ class Authorizer:
         self._tokens: dict[tuple[str, ...], _Token] = {}
         self._lock = threading.Lock()
 
+    @property
+    def service(self) -> str:
+        """The name by which the registry asked to sign in, or ``""``; it tells products apart."""
+        return self._challenge.parameters.get("service", "") if self._challenge else ""
+
     def header(self, scopes: Sequence[str], repository: str, fetch: Fetch) -> str | None:
         """Return the Authorization header to send, if the registry is known to want one."""
         with self._lock:
@@ -193,6 +198,8 @@ class Authorizer:
             raise RegistryDenied(
                 f"The token server {realm.host} refused to sign in to {self._host} "
                 f"({answer.status}).",
+                hint="Check user and password, or sign in again: they are wrong or no longer "
+                "valid.",
                 host=self._host,
                 status=answer.status,
             )

@@ -74,6 +74,11 @@ class DistributionRegistry:
         # The fallback tag of referrers is read, changed and written; nobody else's lock helps.
         self._referrers_lock = threading.Lock()
 
+    @property
+    def address(self) -> str:
+        """Where the registry is asked: its scheme, host and port."""
+        return str(self._http.base_url)
+
     def close(self) -> None:
         """Close the connections; calls after that fail."""
         self._http.close()

@@ -21,9 +21,10 @@ from typing import ClassVar
 
 import httpx2
 
-from merlin_images.registry.auth import Authorizer, is_private
+from merlin_images.registry.auth import Authorizer, is_private, parse_challenges
 from merlin_images.registry.credentials import Credentials
 from merlin_images.registry.errors import RegistryDenied, RegistryError, RegistryUnavailable
+from merlin_images.registry.permissions import action_of, product_of
 from merlin_images.registry.reference import DOCKER_HUB
 from merlin_images.registry.wire_errors import errors_of, said
 
@@ -243,7 +244,7 @@ class HttpTransport:
                 response = open_responses.enter_context(self._opened(build(signed)))
             if method in {"GET", "HEAD"}:
                 response = self._redirected(response, method, headers or {}, open_responses)
-            self._check(response)
+            self._check(response, scopes)
             yield response
 
     def absolute(self, url: httpx2.URL | str) -> httpx2.URL:
@@ -316,13 +317,30 @@ class HttpTransport:
             response = open_responses.enter_context(self._opened(request))
         raise RegistryError(f"{self.host} redirects in a circle.", host=self.host)
 
-    def _check(self, response: httpx2.Response) -> None:
+    def _check(self, response: httpx2.Response, scopes: Sequence[str]) -> None:
         if response.status_code in {401, 403}:
-            words = said(self.read(response).body)
-            raise RegistryDenied(
-                f"{self.host} refused{words}", host=self.host, status=response.status_code
-            )
+            raise self._denial(response, scopes)
         self._raise_if_retryable(response)
+
+    def _denial(self, response: httpx2.Response, scopes: Sequence[str]) -> RegistryDenied:
+        """Tell a wrong password from a missing right, and name the right as the product does."""
+        asked = parse_challenges(response.headers.get_list("WWW-Authenticate"))
+        is_unknown = response.status_code == 401 and all(each.scheme == "basic" for each in asked)
+        action = action_of(scopes)
+        product = product_of(self.host, self._authorizer.service)
+        right = product.rights[action]
+        answer = self.read(response)
+        hint = f"To {action} there, {product.name} wants {right}."
+        if is_unknown:
+            hint = "Check user and password, or sign in again: they are wrong or no longer valid."
+        return RegistryDenied(
+            f"{self.host} refused to let us {action}{said(answer.body)}",
+            hint=hint,
+            host=self.host,
+            status=answer.status,
+            action=action,
+            permission="" if is_unknown else right,
+        )
 
     def _raise_if_retryable(self, response: httpx2.Response) -> None:
         if response.status_code in RETRYABLE:

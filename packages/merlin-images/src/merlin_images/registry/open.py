@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 from functools import partial
 from pathlib import Path
 
 from merlin_images.registry.credentials import Credentials, choose_credentials
-from merlin_images.registry.credentials.choose import RegistryType, cloud_of
+from merlin_images.registry.credentials.choose import CloudCredentials, RegistryType, cloud_of
 from merlin_images.registry.distribution import DistributionRegistry
 from merlin_images.registry.ecr import EcrRegistry
 from merlin_images.registry.errors import InvalidReference
@@ -42,9 +41,10 @@ def open_registry(
     host = where.host if isinstance(where, Reference) else _host(where)
     found = credentials or choose_credentials(host, type=type or "docker")
     if type == "ecr" or cloud_of(host) == "ecr":
+        amazon = found if isinstance(found, CloudCredentials) else CloudCredentials("ecr")
         return EcrRegistry(
             host,
-            create=partial(_create_in_ecr, host),
+            create=partial(amazon.create_repository, host),
             insecure=insecure,
             ca_file=ca_file,
             credentials=found,
@@ -53,12 +53,6 @@ def open_registry(
     return DistributionRegistry(
         host, insecure=insecure, ca_file=ca_file, credentials=found, retry=retry
     )
-
-
-def _create_in_ecr(host: str, repository: str) -> None:
-    # Loaded late: it needs an extra.
-    ecr = importlib.import_module("merlin_images.registry.credentials.ecr")
-    ecr.EcrCredentials(host).create_repository(host, repository)
 
 
 def _host(text: str) -> str:

@@ -14,12 +14,23 @@ from urllib.parse import urlsplit
 from merlin.artifacts.errors import ArtifactNotFound, UnknownStore
 from merlin.artifacts.folders import download_folder, upload_file, upload_folder
 from merlin.artifacts.local import LocalStore
+from merlin.artifacts.options import AzureOptions, GcsOptions, S3Options, StoreOptions
 from merlin.artifacts.store import ArtifactStore, ObjectInfo
 from merlin.artifacts.transfers import read_object
 from merlin.output.automatic import shown
 from merlin.progress import Progress, step
 
-__all__ = ["ArtifactStore", "ObjectInfo", "download", "open_store", "upload"]
+__all__ = [
+    "ArtifactStore",
+    "AzureOptions",
+    "GcsOptions",
+    "ObjectInfo",
+    "S3Options",
+    "StoreOptions",
+    "download",
+    "open_store",
+    "upload",
+]
 
 GROUP = "merlin.artifact_stores"
 
@@ -69,18 +80,27 @@ def upload(local: str | Path, url: str, *, progress: Progress | None = None) -> 
         return 1
 
 
-def open_store(url: str) -> ArtifactStore:
+def open_store(url: str, options: StoreOptions | None = None) -> ArtifactStore:
     """Open the store that a URL names; a plain absolute path is a local folder.
 
     The scheme chooses among the entry points of the group ``merlin.artifact_stores``, each a
-    ``Callable[[str], ArtifactStore]`` that is given the whole URL. Raises `UnknownStore` naming
-    the scheme and the package that would bring it.
+    ``Callable[[str], ArtifactStore]`` that is given the whole URL, and the keyword ``options`` if
+    there are any. Without options a store is configured by the environment, as its cloud's own
+    tools are. Raises `UnknownStore` naming the scheme and the package that would bring it, or
+    options that are another store's.
     """
     if url.startswith("/"):
         url = Path(url).as_uri()
     scheme = urlsplit(url).scheme
+    if options is not None and scheme not in options.schemes:
+        raise UnknownStore(
+            f"{type(options).__name__} are for {' or '.join(sorted(options.schemes))} URLs, and "
+            f"this one starts with {scheme}:.",
+            hint="Give the options of the store that the URL names, or none.",
+            scheme=scheme,
+        )
     for entry in entry_points(group=GROUP, name=scheme):
-        return _load(entry, url)
+        return _load(entry, url, options)
     if not scheme:
         raise UnknownStore(
             "A store is named by a URL or an absolute folder.",
@@ -106,7 +126,7 @@ def _download_object(url: str, directory: Path, progress: Progress) -> int:
     return 1
 
 
-def _load(entry: EntryPoint, url: str) -> ArtifactStore:
+def _load(entry: EntryPoint, url: str, options: StoreOptions | None) -> ArtifactStore:
     try:
         opener = entry.load()
     except ImportError as error:
@@ -117,5 +137,5 @@ def _load(entry: EntryPoint, url: str) -> ArtifactStore:
             scheme=entry.name,
             package=package,
         ) from error
-    store: ArtifactStore = opener(url)
+    store: ArtifactStore = opener(url) if options is None else opener(url, options=options)
     return store

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -33,9 +33,10 @@ from merlin.artifacts.errors import (
     StoreDenied,
     StoreUnavailable,
     StoreUnsupported,
+    UnknownStore,
 )
 from merlin.artifacts.keys import check_folder, check_key, key_order
-from merlin.artifacts.store import ObjectInfo
+from merlin.artifacts.store import Connection, ObjectInfo
 from merlin.artifacts.transfers import UPLOAD_PART_BYTES
 
 if TYPE_CHECKING:  # obstore has these for type checkers only.
@@ -64,8 +65,18 @@ def client_options(*, allow_http: bool, ca_file: str = "") -> ClientConfig:
         "timeout": timedelta(days=1),
     }
     if ca_file:
-        options["root_certificate"] = Path(ca_file).read_text("ascii")
+        options["root_certificate"] = _certificates(ca_file)
     return options
+
+
+def _certificates(ca_file: str) -> str:
+    try:
+        return Path(ca_file).read_text("ascii")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UnknownStore(
+            f"The certificate authority {ca_file} cannot be read: {type(error).__name__}.",
+            hint="Give a PEM file.",
+        ) from None
 
 
 class BucketStore:
@@ -80,6 +91,7 @@ class BucketStore:
         client: S3Store | AzureStore,
         service: Service,
         *,
+        connection: Connection,
         root: str = "",
         deleter: S3Store | AzureStore | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
@@ -88,10 +100,15 @@ class BucketStore:
         self._client = client
         self._deleter = deleter or client
         self._service = service
+        self.connection = connection
         self._refusals = Refusals(place, service)
         self._root = check_folder(root)
         self._clock = clock
         self._bucket_was_seen = False
+
+    @property
+    def permissions(self) -> Mapping[str, str]:
+        return self._service.permissions
 
     @property
     def url(self) -> str:

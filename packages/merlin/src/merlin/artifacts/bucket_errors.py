@@ -75,8 +75,11 @@ class Refusals:
         return InvalidKey(f"{self.service.name} cannot keep an object named {key!r}.", key=key)
 
     def _failure(self, error: Exception, operation: str, key: str) -> ArtifactError:
+        if said := _OWN_WORDS.search(str(error)):
+            return StoreDenied(f"{self.place} failed to {operation} {key!r}: {said[1]}", key=key)
         message = f"{self.place} failed to {operation} {key!r}: {reason_of(error)}."
-        if isinstance(error, (PermissionDeniedError, UnauthenticatedError)):
+        is_denied = isinstance(error, (PermissionDeniedError, UnauthenticatedError))
+        if is_denied or _DENIED.search(str(error)):
             permission = self.service.permissions[operation]
             hint = f"Check the credentials; they need the permission {permission}."
             return StoreDenied(message, hint=hint, key=key, permission=permission)
@@ -99,6 +102,10 @@ def reason_of(error: Exception) -> str:
 
 _NO_BUCKET = re.compile(r"<Code>(NoSuchBucket|ContainerNotFound)</Code>")
 _NO_CREDENTIALS = re.compile(r"169\.254\.169\.254|MissingCredential|[Nn]o credential")
+# What our own providers of credentials raise.
+_OWN_WORDS = re.compile(r"credential provider: StoreDenied: ([^\n]+)")
+# obstore has no error of its own for a list that is refused.
+_DENIED = re.compile(r"status code: 40[13]\b")
 _FULL = re.compile(r"status code: 507|QuotaExceeded|InsufficientStorage")
 _CODE = re.compile(r"<Code>([^<]{1,80})</Code>")
 _SENTENCE = re.compile(r"<Message>([^<]{1,200})")

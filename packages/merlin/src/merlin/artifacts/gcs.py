@@ -1,10 +1,11 @@
 """Google Cloud Storage: ``gs://bucket/folder``, over its JSON API.
 
 Not on obstore, whose requests no obtainable emulator of this service accepts: what cannot be
-tried against a server is not relied on. Credentials are Google's own business (google-auth):
-``GOOGLE_APPLICATION_CREDENTIALS`` (a key file or a workload identity federation file), gcloud's
-login, or the metadata server (workload identity). ``STORAGE_EMULATOR_HOST`` is another address,
-without credentials; ``GOOGLE_CA_BUNDLE`` a PEM file of a private certificate authority.
+tried against a server is not relied on. Credentials are `GcsOptions.key_file`, else Google's own
+business (google-auth): ``GOOGLE_APPLICATION_CREDENTIALS`` (a key file or a workload identity
+federation file), gcloud's login, or the metadata server (workload identity).
+``STORAGE_EMULATOR_HOST`` is another address, without credentials; ``GOOGLE_CA_BUNDLE`` a PEM file
+of a private certificate authority.
 
 An upload is one resumable session: parts are sent in order and the object appears with the last.
 A part that fails is asked after and sent again from where the service has it.
@@ -21,7 +22,6 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
 
-import google.auth
 import google.auth.credentials
 import google.auth.exceptions
 import httpx2
@@ -34,46 +34,62 @@ from merlin.artifacts.errors import (
     InvalidKey,
     StoreDenied,
     StoreUnavailable,
+    UnknownStore,
 )
+from merlin.artifacts.google_credentials import describe_credentials, find_credentials
 from merlin.artifacts.google_transport import GoogleTransport
 from merlin.artifacts.keys import check_folder, check_key, folder_prefix
-from merlin.artifacts.store import ObjectInfo
+from merlin.artifacts.options import GcsOptions
+from merlin.artifacts.store import Connection, ObjectInfo
 
 # A multiple of 256 KiB, as the service asks.
 PART_BYTES = 4 << 20
 _CHUNK = 1 << 20
 _TRIES = 4
-_SCOPE = "https://www.googleapis.com/auth/devstorage.read_write"
 _PERMISSIONS = {
     "read": "storage.objects.get (and storage.objects.list, without which a missing object "
-    "looks forbidden)",
-    "write": "storage.objects.create (and storage.objects.delete to replace one)",
-    "copy": "storage.objects.create and storage.objects.get",
-    "delete": "storage.objects.delete",
-    "list": "storage.objects.list",
+    "looks forbidden; role roles/storage.objectViewer)",
+    "write": "storage.objects.create (and storage.objects.delete to replace one; role "
+    "roles/storage.objectUser)",
+    "copy": "storage.objects.create and storage.objects.get (role roles/storage.objectUser)",
+    "delete": "storage.objects.delete (role roles/storage.objectUser)",
+    "list": "storage.objects.list (role roles/storage.objectViewer)",
 }
+_DEFAULTS = GcsOptions()
 
 
-def open_gcs(url: str, environ: Mapping[str, str] = os.environ) -> GcsStore:
+def open_gcs(
+    url: str, environ: Mapping[str, str] = os.environ, *, options: GcsOptions = _DEFAULTS
+) -> GcsStore:
     """Open ``gs://bucket/folder``; raises `StoreDenied` where Google finds no credentials."""
     bucket, root = split_bucket_url(url)
-    verify: ssl.SSLContext | bool = True
-    if authority := environ.get("GOOGLE_CA_BUNDLE"):
-        verify = ssl.create_default_context(cafile=authority)
+    ca_file = str(options.ca_file or environ.get("GOOGLE_CA_BUNDLE", ""))
     timeout = httpx2.Timeout(60, connect=10)
-    client = httpx2.Client(timeout=timeout, verify=verify, headers={"Accept-Encoding": "identity"})
-    if emulator := environ.get("STORAGE_EMULATOR_HOST"):
-        address = emulator if "://" in emulator else f"http://{emulator}"
-        return GcsStore(bucket, root, client, address=address.rstrip("/"))
+    client = httpx2.Client(
+        timeout=timeout, verify=_trust(ca_file), headers={"Accept-Encoding": "identity"}
+    )
+    emulator = environ.get("STORAGE_EMULATOR_HOST", "")
+    address = options.endpoint_url or emulator or "https://storage.googleapis.com"
+    address = (address if "://" in address else f"http://{address}").rstrip("/")
+    if emulator and not options.endpoint_url and not options.key_file:
+        connection = Connection(address, ca_file, lambda: "nobody: STORAGE_EMULATOR_HOST is set")
+        return GcsStore(bucket, root, client, connection=connection)
+    credentials = find_credentials(f"gs://{bucket}", options.key_file)
+    source = describe_credentials(credentials, options.key_file)
+    connection = Connection(address, ca_file, lambda: source)
+    return GcsStore(bucket, root, client, connection=connection, credentials=credentials)
+
+
+def _trust(ca_file: str) -> ssl.SSLContext | bool:
+    if not ca_file:
+        return True
     try:
-        credentials, _ = google.auth.default(scopes=[_SCOPE])
-    except google.auth.exceptions.GoogleAuthError:
-        raise StoreDenied(
-            f"No Google credentials for gs://{bucket} were found.",
-            hint="Set GOOGLE_APPLICATION_CREDENTIALS to a key file, or run where Google gives "
-            "the machine or pod an identity.",
+        return ssl.create_default_context(cafile=ca_file)
+    except (OSError, ssl.SSLError) as error:
+        raise UnknownStore(
+            f"The certificate authority {ca_file} cannot be read: {type(error).__name__}.",
+            hint="Give a PEM file.",
         ) from None
-    return GcsStore(bucket, root, client, credentials=credentials)
 
 
 class GcsStore:
@@ -85,12 +101,15 @@ class GcsStore:
         root: str,
         client: httpx2.Client,
         *,
-        address: str = "https://storage.googleapis.com",
+        connection: Connection,
         credentials: google.auth.credentials.Credentials | None = None,
     ) -> None:
         self._bucket = bucket
         self._root = check_folder(root)
         self._client = client
+        self.connection = connection
+        self.permissions = _PERMISSIONS
+        address = connection.address
         self._api = f"{address}/storage/v1/b/{quote(bucket, safe='')}/o"
         self._uploads = f"{address}/upload/storage/v1/b/{quote(bucket, safe='')}/o"
         self._credentials = credentials

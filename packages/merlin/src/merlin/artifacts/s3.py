@@ -1,10 +1,8 @@
 """S3 and what speaks its protocol: ``s3://bucket/folder``.
 
-Configured as AWS's own tools are, by environment and ``~/.aws``:
+Configured by `S3Options`, else as AWS's own tools are, by environment and ``~/.aws``:
 
-- Credentials: ``AWS_ACCESS_KEY_ID`` and ``AWS_SECRET_ACCESS_KEY`` (``AWS_SESSION_TOKEN``), else the
-  profile ``AWS_PROFILE`` of the shared credentials file, else web identity, container and instance
-  credentials, which are renewed as they expire.
+- Credentials: see `merlin.artifacts.aws_credentials`.
 - ``AWS_ENDPOINT_URL_S3`` or ``AWS_ENDPOINT_URL``: another service than AWS. An empty value is none.
 - ``AWS_REGION`` or ``AWS_DEFAULT_REGION``, else the profile's region, else us-east-1.
 - ``AWS_S3_ADDRESSING_STYLE``: ``path`` (default with an endpoint) or ``virtual`` (default at AWS).
@@ -13,18 +11,19 @@ Configured as AWS's own tools are, by environment and ``~/.aws``:
 
 from __future__ import annotations
 
-import configparser
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from obstore.store import S3Store
 
+from merlin.artifacts.aws_credentials import find_identity, region_of_profile
 from merlin.artifacts.bucket import RETRIES, BucketStore, client_options
 from merlin.artifacts.bucket_errors import Service
 from merlin.artifacts.bucket_urls import split_bucket_url
 from merlin.artifacts.errors import UnknownStore
+from merlin.artifacts.options import S3Options
+from merlin.artifacts.store import Connection
 
 if TYPE_CHECKING:  # obstore has these for type checkers only.
     from obstore.store import S3Config
@@ -39,71 +38,64 @@ S3 = Service(
     },
     copies_up_to=5 << 30,
 )
+_DEFAULTS = S3Options()
 
 
-def open_s3(url: str, environ: Mapping[str, str] = os.environ) -> BucketStore:
-    """Open ``s3://bucket/folder``; nothing is asked of the service yet."""
+def open_s3(
+    url: str, environ: Mapping[str, str] = os.environ, *, options: S3Options = _DEFAULTS
+) -> BucketStore:
+    """Open ``s3://bucket/folder``; nothing is asked of the service yet.
+
+    Raises `StoreDenied` for a file or profile of credentials that is named and cannot be used.
+    """
     bucket, root = split_bucket_url(url)
-    endpoint = environ.get("AWS_ENDPOINT_URL_S3") or environ.get("AWS_ENDPOINT_URL") or ""
-    config: S3Config = {**_credentials(environ)}
-    if region := environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION"):
-        config["region"] = region
-    style = environ.get("AWS_S3_ADDRESSING_STYLE") or ("path" if endpoint else "virtual")
+    endpoint = _endpoint(options, environ)
+    style = options.addressing_style or environ.get("AWS_S3_ADDRESSING_STYLE")
+    style = style or ("path" if endpoint else "virtual")
     if style not in {"path", "virtual"}:
         raise UnknownStore(
             f"AWS_S3_ADDRESSING_STYLE is {style!r}.", hint="Set it to path or to virtual."
         )
-    config["virtual_hosted_style_request"] = style == "virtual"
+    region = _region(options, environ)
+    config: S3Config = {
+        "region": region,
+        "virtual_hosted_style_request": style == "virtual",
+    }
+    address = endpoint or f"https://s3.{region}.amazonaws.com"
+    if style == "virtual":
+        scheme, _, rest = address.partition("://")
+        address = f"{scheme}://{bucket}.{rest}"
     if endpoint:
-        scheme, _, rest = endpoint.rstrip("/").partition("://")
-        config["endpoint"] = f"{scheme}://{bucket}.{rest}" if style == "virtual" else endpoint
-    options = client_options(
-        allow_http=endpoint.startswith("http://"), ca_file=environ.get("AWS_CA_BUNDLE", "")
-    )
+        # Under both names: obstore reads the second from the process's environment, and there it
+        # would win.
+        config["endpoint"] = config["aws_endpoint_url_s3"] = address
+    ca_file = str(options.ca_file or environ.get("AWS_CA_BUNDLE", ""))
+    identity = find_identity(options, environ, region)
     # Some services that speak S3 have no DeleteObjects: one object is deleted without it, and where
     # many cannot be at once they are one by one.
     client, deleter = (
         S3Store(
             bucket,
             config={**config, "disable_bulk_delete": one_by_one},
-            client_options=options,
+            client_options=client_options(
+                allow_http=endpoint.startswith("http://"), ca_file=ca_file
+            ),
             retry_config=RETRIES if one_by_one else {**RETRIES, "max_retries": 0},
+            credential_provider=identity.provider,
         )
         for one_by_one in (True, False)
     )
-    return BucketStore(f"s3://{bucket}", client, S3, root=root, deleter=deleter)
-
-
-def _credentials(environ: Mapping[str, str]) -> S3Config:
-    """Return what ``~/.aws`` says where the environment says nothing."""
-    if key := environ.get("AWS_ACCESS_KEY_ID"):
-        given: S3Config = {
-            "access_key_id": key,
-            "secret_access_key": environ.get("AWS_SECRET_ACCESS_KEY", ""),
-        }
-        if token := environ.get("AWS_SESSION_TOKEN"):
-            given["session_token"] = token
-        return given
-    folder = Path(environ.get("HOME", "/nonexistent")) / ".aws"
-    profile = environ.get("AWS_PROFILE") or "default"
-    found: S3Config = {}
-    secrets = _section(environ.get("AWS_SHARED_CREDENTIALS_FILE", folder / "credentials"), profile)
-    settings = _section(
-        environ.get("AWS_CONFIG_FILE", folder / "config"),
-        profile if profile == "default" else f"profile {profile}",
+    connection = Connection(address, ca_file, identity.source)
+    return BucketStore(
+        f"s3://{bucket}", client, S3, root=root, connection=connection, deleter=deleter
     )
-    if "region" in settings:
-        found["region"] = settings["region"]
-    secrets = {**settings, **secrets}
-    if "aws_access_key_id" in secrets:
-        found["access_key_id"] = secrets["aws_access_key_id"]
-        found["secret_access_key"] = secrets.get("aws_secret_access_key", "")
-        if "aws_session_token" in secrets:
-            found["session_token"] = secrets["aws_session_token"]
-    return found
 
 
-def _section(path: str | Path, name: str) -> dict[str, str]:
-    parser = configparser.RawConfigParser()
-    parser.read(path)
-    return dict(parser[name]) if parser.has_section(name) else {}
+def _endpoint(options: S3Options, environ: Mapping[str, str]) -> str:
+    given = options.endpoint_url or environ.get("AWS_ENDPOINT_URL_S3")
+    return (given or environ.get("AWS_ENDPOINT_URL") or "").rstrip("/")
+
+
+def _region(options: S3Options, environ: Mapping[str, str]) -> str:
+    given = options.region or environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION")
+    return given or region_of_profile(options, environ) or "us-east-1"

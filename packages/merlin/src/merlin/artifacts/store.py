@@ -18,7 +18,7 @@ Contract every backend keeps (`merlin.artifacts.contract` tests it, third partie
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol, runtime_checkable
@@ -86,3 +86,28 @@ class Copies(Protocol):
         Raises `StoreUnsupported` for one the service cannot copy by itself (its size), which then
         is read and written. `merlin.artifacts.folders.copy_object` does that.
         """
+
+
+@dataclass(frozen=True)
+class Connection:
+    """How a store behind a network is reached, for whoever looks for faults; holds no secret.
+
+    ``identity`` says where the credentials come from, and may ask for them to tell: it raises what
+    the store would.
+    """
+
+    address: str
+    ca_file: str
+    identity: Callable[[], str]
+
+
+@runtime_checkable
+class Remote(Protocol):
+    """A store behind a network. ``permissions`` maps read, write, list and delete to the names
+    that its service has for the right to do so."""
+
+    @property
+    def connection(self) -> Connection: ...
+
+    @property
+    def permissions(self) -> Mapping[str, str]: ...

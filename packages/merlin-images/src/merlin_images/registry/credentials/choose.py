@@ -32,12 +32,19 @@ class CloudCredentials:
     def __init__(self, cloud: Literal["gcr", "ecr"], **options: Any) -> None:
         self._cloud = cloud
         self._options = options
-        self._loaded: Credentials | None = None
+        self._loaded: Any = None
 
     def find(self, host: str, repository: str) -> Any:
         """As the cloud's own credentials; raises `CredentialsNotInstalled` too."""
         if not self._options.get("host") and cloud_of(host) != self._cloud:
             return None
+        return self._load(host).find(host, repository)
+
+    def create_repository(self, host: str, repository: str) -> None:
+        """Make a repository where a push found none; clouds other than Amazon have no need."""
+        self._load(host).create_repository(host, repository)
+
+    def _load(self, host: str) -> Any:
         if self._loaded is None:
             module, name, extra = _MODULES[self._cloud]
             try:
@@ -47,7 +54,7 @@ class CloudCredentials:
                     f"Signing in to {host} needs the extra {extra}: {error}.",
                     hint=f"Run: pip install 'merlin-images[{extra}]'.",
                 ) from error
-        return self._loaded.find(host, repository)
+        return self._loaded
 
 
 def cloud_of(host: str) -> str:

@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ class DockerCredentials:
         for file in self._files:
             found = self._find_in(_load(file), host, repository)
             if found is not None:
-                return found
+                return replace(found, source=f"{found.source} {file}".strip())
         return None
 
     def _find_in(self, config: Mapping[str, Any], host: str, repository: str) -> Credential | None:
@@ -72,7 +73,7 @@ class DockerCredentials:
             server = _HUB_KEY if host in _HUB_HOSTS else host
             answer = self._ask_helper(str(helper), server)
             if answer is not None:
-                return _from_helper(answer)
+                return replace(_from_helper(answer), source=f"the helper {helper} of")
         auths = {_normal(key): entry for key, entry in _object(config.get("auths")).items()}
         for key in keys:
             credential = _from_entry(_object(auths.get(_normal(key))))

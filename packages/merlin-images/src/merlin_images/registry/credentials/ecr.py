@@ -86,19 +86,21 @@ class EcrCredentials:
     def create_repository(self, host: str, repository: str) -> None:
         """Make a repository; one that is there is no error. Raises as `find` does."""
         with _named(host, "ecr:CreateRepository"):
-            client = self._client(host)
+            client = self._client(host, botocore.session.Session())
             with contextlib.suppress(client.exceptions.RepositoryAlreadyExistsException):
                 client.create_repository(repositoryName=repository)
 
     def _ask(self, host: str) -> _Token:
         with _named(host, "ecr:GetAuthorizationToken"):
-            answer = self._client(host).get_authorization_token()
+            session = botocore.session.Session()
+            answer = self._client(host, session).get_authorization_token()
         [data] = answer["authorizationData"][:1]
         user, _, password = base64.b64decode(data["authorizationToken"]).decode().partition(":")
-        return _Token(Credential(user, password), data["expiresAt"].astimezone(UTC))
+        source = f"an ECR token, by AWS credentials from {session.get_credentials().method}"
+        credential = Credential(user, password, source=source)
+        return _Token(credential, data["expiresAt"].astimezone(UTC))
 
-    def _client(self, host: str) -> Any:
-        session = botocore.session.Session()
+    def _client(self, host: str, session: Any) -> Any:
         return session.create_client(
             "ecr",
             region_name=self._region or region_of(host) or None,

@@ -66,7 +66,14 @@ class GoogleCredentials:
                 self._credentials = self._load()
             if not self._credentials.valid:
                 self._refresh(self._credentials, host)
-            return Credential(_USER, str(self._credentials.token))
+            token = str(self._credentials.token)
+            return Credential(_USER, token, source=self._source(self._credentials))
+
+    def _source(self, credentials: google.auth.credentials.Credentials) -> str:
+        email = str(getattr(credentials, "service_account_email", ""))
+        whose = f" of {email}" if "@" in email else ""
+        where = str(self._key_file) if self._key_file else "Google's default credentials"
+        return f"a Google token{whose}, by {where}"
 
     def _found(self) -> google.auth.credentials.Credentials:
         try:

@@ -32,8 +32,9 @@ class PasswordFile:
                 hint="Check registry.password_file.",
                 host=host,
             ) from None
+        source = f"the password file {self._file}"
         if self._username:
-            return Credential(self._username, text)
+            return Credential(self._username, text, source=source)
         user, colon, password = text.partition(":")
         if not colon or not user:
             raise RegistryDenied(
@@ -41,4 +42,4 @@ class PasswordFile:
                 hint="Write it so, or set registry.username.",
                 host=host,
             )
-        return Credential(user, password)
+        return Credential(user, password, source=source)

@@ -13,12 +13,14 @@ from typing import Protocol
 @dataclass(frozen=True)
 class Credential:
     """User and password, or an identity token to be traded for access tokens, or a token that the
-    registry itself takes. At most one of the three is used, the last that is set."""
+    registry itself takes. At most one of the three is used, the last that is set. ``source`` says
+    where it comes from, for people; it is no secret and no part of what is compared."""
 
     username: str = field(default="", repr=False)
     password: str = field(default="", repr=False)
     identity_token: str = field(default="", repr=False)
     registry_token: str = field(default="", repr=False)
+    source: str = field(default="", compare=False)
 
 
 class Credentials(Protocol):
