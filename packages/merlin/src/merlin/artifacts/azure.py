@@ -13,7 +13,6 @@ too, as MLflow and Spark write them. Otherwise the account comes from the enviro
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -24,6 +23,7 @@ from merlin.artifacts.bucket import RETRIES, BucketStore, client_options
 from merlin.artifacts.bucket_errors import Service
 from merlin.artifacts.bucket_urls import split_bucket_url
 from merlin.artifacts.errors import UnknownStore
+from merlin.hidden import ENVIRON
 
 if TYPE_CHECKING:  # obstore has these for type checkers only.
     from obstore.store import AzureConfig
@@ -46,7 +46,7 @@ AZURE = Service(
 )
 
 
-def open_azure(url: str, environ: Mapping[str, str] = os.environ) -> BucketStore:
+def open_azure(url: str, environ: Mapping[str, str] = ENVIRON) -> BucketStore:
     """Open a container; nothing is asked of the service yet."""
     place, root = split_bucket_url(url)
     container, _, host = place.partition("@")

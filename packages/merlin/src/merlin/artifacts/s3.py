@@ -14,7 +14,6 @@ Configured as AWS's own tools are, by environment and ``~/.aws``:
 from __future__ import annotations
 
 import configparser
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +24,7 @@ from merlin.artifacts.bucket import RETRIES, BucketStore, client_options
 from merlin.artifacts.bucket_errors import Service
 from merlin.artifacts.bucket_urls import split_bucket_url
 from merlin.artifacts.errors import UnknownStore
+from merlin.hidden import ENVIRON
 
 if TYPE_CHECKING:  # obstore has these for type checkers only.
     from obstore.store import S3Config
@@ -41,7 +41,7 @@ S3 = Service(
 )
 
 
-def open_s3(url: str, environ: Mapping[str, str] = os.environ) -> BucketStore:
+def open_s3(url: str, environ: Mapping[str, str] = ENVIRON) -> BucketStore:
     """Open ``s3://bucket/folder``; nothing is asked of the service yet."""
     bucket, root = split_bucket_url(url)
     endpoint = environ.get("AWS_ENDPOINT_URL_S3") or environ.get("AWS_ENDPOINT_URL") or ""
