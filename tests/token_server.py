@@ -43,6 +43,8 @@ class TokenServer:
     methods: list[str] = field(default_factory=list)
     refused: int = 0
     url: str = ""
+    # A token that was good an hour ago, as registries see it of clients that renew too late.
+    expired_token: str = ""
 
     def registry_options(self, certificate: Path) -> Mapping[str, Any]:
         """What docker-registry's configuration needs to trust this server."""
@@ -81,7 +83,10 @@ def serving_tokens(server: TokenServer, certificate: Path) -> Iterator[TokenServ
 
         def _basic_user(self) -> str | None:
             given = self.headers.get("Authorization", "").removeprefix("Basic ")
-            user, _, password = base64.b64decode(given).decode().partition(":")
+            try:
+                user, _, password = base64.b64decode(given).decode().partition(":")
+            except ValueError:  # Such as a token that somebody took for a password.
+                return None
             return user if user and server.users.get(user) == password else None
 
         def _answer(self, user: str | None, scopes: list[str]) -> None:
@@ -108,6 +113,7 @@ def serving_tokens(server: TokenServer, certificate: Path) -> Iterator[TokenServ
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as listening:
         listening.daemon_threads = True
         server.url = f"http://127.0.0.1:{listening.server_port}"
+        server.expired_token = _token(key, chain, "", [], frozenset(), life_seconds=-3600)
         thread = threading.Thread(target=listening.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
         try:
@@ -134,7 +140,13 @@ def _certificate(key: rsa.RSAPrivateKey) -> x509.Certificate:
 
 
 def _token(
-    key: rsa.RSAPrivateKey, chain: str, user: str, scopes: list[str], allowed: frozenset[str]
+    key: rsa.RSAPrivateKey,
+    chain: str,
+    user: str,
+    scopes: list[str],
+    allowed: frozenset[str],
+    *,
+    life_seconds: int = 3600,
 ) -> str:
     now = int(time.time())
     access = []
@@ -147,8 +159,8 @@ def _token(
         "iss": ISSUER,
         "sub": user,
         "aud": SERVICE,
-        "exp": now + 3600,
-        "nbf": now - 60,
+        "exp": now + life_seconds,
+        "nbf": now - 7200,
         "iat": now,
         "jti": secrets.token_hex(8),
         "access": access,

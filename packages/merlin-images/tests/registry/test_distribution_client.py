@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import base64
-import random
-from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from collections.abc import Iterator
 
 import httpx2
 import pytest
@@ -20,94 +18,21 @@ from merlin_images.registry.errors import (
     RegistryUnavailable,
     RegistryUnsupported,
 )
-from merlin_images.registry.http_transport import Retry, World
+from merlin_images.registry.http_transport import Retry
 from merlin_images.registry.port import OCI_MANIFEST, BlobWrite
 from merlin_images.registry.reference import Reference
-from merlin_images.registry.samples import describe
-
-HOST = "registry.test"
-HOME = Reference(HOST, "team/image", tag="v1")
-NOW = datetime(2026, 1, 1, tzinfo=UTC)
-BLOB = bytes(range(256)) * 1000
-DIGEST = describe(BLOB).digest
-
-Answerer = Callable[[httpx2.Request], httpx2.Response]
-
-
-class Clock:
-    """Time that passes only while somebody sleeps."""
-
-    def __init__(self) -> None:
-        self.time = 0.0
-        self.naps: list[float] = []
-
-    def sleep(self, seconds: float) -> None:
-        self.naps.append(seconds)
-        self.time += seconds
-
-    def world(self) -> World:
-        return World(lambda: self.time, lambda: NOW, self.sleep, random.Random(1).random)
-
-
-class Wire(httpx2.BaseTransport):
-    """A network that is a function; bodies arrive as from a socket, once."""
-
-    def __init__(self, answer: Answerer) -> None:
-        self.answer = answer
-        self.asked: list[httpx2.Request] = []
-
-    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
-        request.read()
-        self.asked.append(request)
-        scripted = self.answer(request)
-        if not scripted.is_stream_consumed:
-            return scripted
-        stream = httpx2.ByteStream(scripted.content)
-        return httpx2.Response(scripted.status_code, headers=scripted.headers, stream=stream)
-
-
-class Registry:
-    """A client whose network is a function, and what it was asked."""
-
-    def __init__(self, answer: Answerer, **options: object) -> None:
-        self.wire = Wire(answer)
-        self.clock = Clock()
-        self.client = DistributionRegistry(
-            HOST,
-            world=self.clock.world(),
-            transport=self.wire,
-            **options,  # type: ignore[arg-type]
-        )
-
-    @property
-    def asked(self) -> list[httpx2.Request]:
-        return self.wire.asked
-
-    @property
-    def lines(self) -> list[str]:
-        return [f"{request.method} {request.url}" for request in self.asked]
-
-
-def manifest_head(_: httpx2.Request) -> httpx2.Response:
-    headers = {
-        "Content-Type": OCI_MANIFEST,
-        "Docker-Content-Digest": DIGEST,
-        "Content-Length": "7",
-    }
-    return httpx2.Response(200, headers=headers)
-
-
-def in_turn(*answers: httpx2.Response | Exception | Answerer) -> Answerer:
-    """Answer each request with the next of the answers, and the rest with the last."""
-    left = list(answers)
-
-    def answer(request: httpx2.Request) -> httpx2.Response:
-        following = left.pop(0) if len(left) > 1 else left[0]
-        if isinstance(following, Exception):
-            raise following
-        return following if isinstance(following, httpx2.Response) else following(request)
-
-    return answer
+from merlin_images.registry.samples import describe, manifest_of
+from tests.scripted_registry import (
+    BLOB,
+    DIGEST,
+    HOME,
+    HOST,
+    Registry,
+    Tokens,
+    Wire,
+    in_turn,
+    manifest_head,
+)
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504, 522])
@@ -184,30 +109,8 @@ def test_basic_sign_in_is_remembered() -> None:
     assert ["Authorization" in request.headers for request in registry.asked] == [False, True, True]
 
 
-class TokenServer:
-    """A registry that wants tokens, and the server that gives them."""
-
-    def __init__(self, clock: Callable[[], float] = lambda: 0.0, life: int = 100) -> None:
-        self.clock = clock
-        self.life = life
-        self.given: dict[str, float] = {}
-        self.scopes: list[list[str]] = []
-        self.granted = manifest_head
-
-    def __call__(self, request: httpx2.Request) -> httpx2.Response:
-        if request.url.host == "auth.test":
-            self.scopes.append(request.url.params.get_list("scope"))
-            token = f"token-{len(self.given)}"
-            self.given[f"Bearer {token}"] = self.clock() + self.life
-            return httpx2.Response(200, json={"token": token, "expires_in": self.life})
-        if self.given.get(request.headers.get("Authorization", ""), -1) > self.clock():
-            return self.granted(request)
-        challenge = 'Bearer realm="https://auth.test/token",service="reg, istry"'
-        return httpx2.Response(401, headers={"WWW-Authenticate": challenge})
-
-
 def test_a_bearer_token_is_fetched_once_and_renewed_in_time() -> None:
-    server = TokenServer()
+    server = Tokens()
     registry = Registry(server, credentials=StaticCredentials(HOST, Credential("u", "p")))
     server.clock = lambda: registry.clock.time
     for _ in range(3):
@@ -225,7 +128,7 @@ def test_a_bearer_token_is_fetched_once_and_renewed_in_time() -> None:
 
 
 def test_a_token_that_is_revoked_is_replaced() -> None:
-    server = TokenServer()
+    server = Tokens()
     registry = Registry(server)
     registry.client.resolve(HOME)
     server.given.clear()
@@ -233,7 +136,7 @@ def test_a_token_that_is_revoked_is_replaced() -> None:
 
 
 def test_an_identity_token_is_traded() -> None:
-    server = TokenServer()
+    server = Tokens()
     credential = StaticCredentials(HOST, Credential(identity_token="identity"))
     registry = Registry(server, credentials=credential)
     registry.client.resolve(HOME)
@@ -243,7 +146,7 @@ def test_an_identity_token_is_traded() -> None:
 
 
 def test_a_mount_asks_for_both_repositories() -> None:
-    server = TokenServer()
+    server = Tokens()
     server.granted = lambda _: httpx2.Response(201)
     registry = Registry(server)
     blob = describe(BLOB)
@@ -468,14 +371,16 @@ def test_an_unreachable_registry_is_named() -> None:
 
 
 def test_a_registry_without_digest_headers_is_read() -> None:
+    manifest = manifest_of([describe(BLOB)], describe(b"{}"))
+
     def answer(request: httpx2.Request) -> httpx2.Response:
         headers = {"Content-Type": f"{OCI_MANIFEST}; charset=utf-8"}
         if request.method == "HEAD":
             return httpx2.Response(200, headers=headers)
-        return httpx2.Response(200, headers=headers, content=BLOB)
+        return httpx2.Response(200, headers=headers, content=manifest)
 
     found = Registry(answer).client.resolve(HOME)
-    assert found == describe(BLOB, OCI_MANIFEST)
+    assert found == describe(manifest, OCI_MANIFEST)
 
 
 def test_endless_answers_are_cut_off() -> None:

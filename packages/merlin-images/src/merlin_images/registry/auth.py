@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 import httpx2
 
+from merlin.hidden import Hidden
 from merlin_images.registry.credentials import Credential, Credentials
 from merlin_images.registry.errors import RegistryDenied, RegistryUnavailable
 
@@ -55,7 +56,7 @@ class Challenge:
 
 @dataclass(frozen=True)
 class _Token:
-    header: str
+    header: Hidden
     renew_at: float
 
 
@@ -106,7 +107,7 @@ class Authorizer:
         """The name by which the registry asked to sign in, or ``""``; it tells products apart."""
         return self._challenge.parameters.get("service", "") if self._challenge else ""
 
-    def header(self, scopes: Sequence[str], repository: str, fetch: Fetch) -> str | None:
+    def header(self, scopes: Sequence[str], repository: str, fetch: Fetch) -> Hidden | None:
         """Return the Authorization header to send, if the registry is known to want one."""
         with self._lock:
             if self._challenge is None:
@@ -119,7 +120,7 @@ class Authorizer:
 
     def answer(
         self, asked_for: Iterable[str], scopes: Sequence[str], repository: str, fetch: Fetch
-    ) -> str:
+    ) -> Hidden:
         """Return the Authorization header that a 401's WWW-Authenticate headers ask for.
 
         Raises `RegistryDenied`.
@@ -145,7 +146,14 @@ class Authorizer:
     ) -> _Token:
         credential = self._credentials.find(self._host, repository)
         if credential is not None and credential.registry_token:
-            return _Token(f"Bearer {credential.registry_token}", self._clock() + _LOOK_AGAIN_AFTER)
+            if not _fits_a_header(credential.registry_token):
+                raise RegistryDenied(
+                    f"The token that is configured for {self._host} is none.",
+                    hint="It holds a line break, or what is not ASCII.",
+                    host=self._host,
+                )
+            header = Hidden(f"Bearer {credential.registry_token}")
+            return _Token(header, self._clock() + _LOOK_AGAIN_AFTER)
         if challenge.scheme == "basic":
             if credential is None or not credential.username:
                 raise RegistryDenied(
@@ -168,14 +176,7 @@ class Authorizer:
         asked_at = self._clock()
         answer: TokenAnswer | None = None
         if credential is not None and credential.identity_token:
-            form = {
-                "grant_type": "refresh_token",
-                "service": service,
-                "client_id": _CLIENT_ID,
-                "scope": " ".join(scopes),
-                "refresh_token": credential.identity_token,
-            }
-            answer = fetch(httpx2.Request("POST", realm, data=form))
+            answer = fetch(_trade(realm, service, scopes, credential))
         if answer is None or answer.status in {404, 405}:
             query = realm.params
             for name, value in [*(("scope", scope) for scope in scopes), ("service", service)]:
@@ -203,17 +204,14 @@ class Authorizer:
                 host=self._host,
                 status=answer.status,
             )
-        body = _json_object(answer.body)
-        token = body.get("token") or body.get("access_token")
-        if not isinstance(token, str) or not token.isprintable():
+        token = _token_in(answer.body)
+        if token is None:
             raise RegistryUnavailable(
                 f"The token server {realm.host} of {self._host} answered without a token.",
                 host=self._host,
             )
-        life = body.get("expires_in")
-        if isinstance(life, bool) or not isinstance(life, int | float) or life <= 0:
-            life = _DEFAULT_LIFE_SECONDS
-        return _Token(f"Bearer {token}", asked_at + _RENEW_AFTER * life)
+        header, life = token
+        return _Token(header, asked_at + _RENEW_AFTER * life)
 
     def _check_realm(self, text: str) -> httpx2.URL:
         """Refuse to carry credentials where a forged challenge might want them."""
@@ -248,14 +246,45 @@ def is_private(host: str) -> bool:
     return not address.is_global
 
 
-def _basic(username: str, password: str) -> str:
-    return "Basic " + base64.b64encode(f"{username}:{password}".encode()).decode()
+def _fits_a_header(token: str) -> bool:
+    return token.isascii() and token.isprintable()
+
+
+def _basic(username: str, password: str) -> Hidden:
+    both = f"{username}:{password}".encode("utf-8", "replace")
+    return Hidden("Basic " + base64.b64encode(both).decode())
+
+
+def _trade(
+    realm: httpx2.URL, service: str, scopes: Sequence[str], credential: Credential
+) -> httpx2.Request:
+    """Return the request that an identity token is traded with."""
+    form = {
+        "grant_type": "refresh_token",
+        "service": service,
+        "client_id": _CLIENT_ID,
+        "scope": " ".join(scopes),
+        "refresh_token": credential.identity_token,
+    }
+    return httpx2.Request("POST", realm, data=form)
+
+
+def _token_in(content: bytes) -> tuple[Hidden, float] | None:
+    """Return the Authorization header a token server's answer makes, and its life in seconds."""
+    body = _json_object(content)
+    token = body.get("token") or body.get("access_token")
+    if not isinstance(token, str) or not _fits_a_header(token):
+        return None
+    life = body.get("expires_in")
+    if isinstance(life, bool) or not isinstance(life, int | float) or not 0 < life < 1e9:
+        life = _DEFAULT_LIFE_SECONDS
+    return Hidden(f"Bearer {token}"), float(life)
 
 
 def _json_object(content: bytes) -> Mapping[str, Any]:
     try:
         body = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return body if isinstance(body, dict) else {}
 

@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from urllib.parse import urlencode
 
 import httpx2
@@ -22,7 +20,13 @@ from merlin_images.registry.digests import verified
 from merlin_images.registry.errors import DigestMismatch, RegistryError, RegistryUnavailable
 from merlin_images.registry.http_transport import Answer, Budget, HttpTransport
 from merlin_images.registry.port import BlobWrite, Descriptor
-from merlin_images.registry.upload_bodies import Pieces, sized
+from merlin_images.registry.upload_bodies import Pieces, Source, sized
+from merlin_images.registry.upload_sessions import (
+    Session,
+    closing_url,
+    read_session,
+    received,
+)
 from merlin_images.registry.wire_errors import errors_of
 
 # Under what proxies in front of registries often allow.
@@ -31,17 +35,6 @@ _SMALLEST_CHUNK = 1 << 20
 # Seen of registries behind object storage when a session was lost: worth a fresh one.
 _SESSION_LOST = {"BLOB_UPLOAD_INVALID", "BLOB_UPLOAD_UNKNOWN"}
 _OK = {200, 201, 202, 204}
-
-Source = Callable[[], Iterable[bytes]]
-
-
-@dataclass(frozen=True)
-class Session:
-    """An upload in progress. ``least`` and ``most`` bound chunks but the last, 0 for no bound."""
-
-    url: httpx2.URL
-    least: int = 0
-    most: int = 0
 
 
 class _TooMuchAtOnce(RegistryError):
@@ -58,44 +51,57 @@ class BlobUploads:
         self._at_once = chunk_bytes
 
     def write(
-        self, repository: str, descriptor: Descriptor, source: Source, mount_from: Sequence[str]
+        self,
+        repository: str,
+        descriptor: Descriptor,
+        open_source: Callable[[], Iterable[bytes]],
+        mount_from: Sequence[str],
     ) -> BlobWrite:
         """Mount or upload; a try that breaks half way goes on where the registry says it has come
         to, or starts a new session."""
         budget = self._http.budget()
-        if not mount_from and self._exists(repository, descriptor.digest, budget):
+        if not mount_from and self._exists(repository, descriptor, budget):
             return BlobWrite.PRESENT
         session = self._mount(repository, descriptor.digest, mount_from, budget)
         if session is None:
             return BlobWrite.MOUNTED
+        source = Source(lambda: verified(open_source(), descriptor))
         with self._http.slots.up:
             self._upload(repository, descriptor, source, session, budget)
         return BlobWrite.UPLOADED
 
-    def stream(self, repository: str, source: Source) -> tuple[str, int]:
+    def stream(
+        self, repository: str, open_source: Callable[[], Iterable[bytes]]
+    ) -> tuple[str, int]:
         """Upload what is not known yet; return the digest and size of what was sent.
 
-        One request carries the bytes while they are hashed, a second names them. ``source`` is
+        One request carries the bytes while they are hashed, a second names them. The source is
         opened once a try.
         """
         budget = self._http.budget()
+        source = Source(open_source)
         while True:
             session = self._open(repository, budget)
             try:
                 with self._http.slots.up:
                     return self._stream_once(repository, source, session, budget)
-            except RegistryUnavailable as failure:
+            except (RegistryUnavailable, DigestMismatch) as failure:
                 self._cancel(repository, session.url)
+                if source.failure is not None:
+                    raise source.failure from None
                 budget.spend(failure)
             except BaseException:
                 self._cancel(repository, session.url)
                 raise
 
-    def _exists(self, repository: str, digest: str, budget: Budget) -> bool:
+    def _exists(self, repository: str, descriptor: Descriptor, budget: Budget) -> bool:
+        digest = descriptor.digest
         answer = self._request("HEAD", f"/v2/{repository}/blobs/{digest}", repository, budget)
         if answer.status not in {200, 404}:
             raise self._http.failure(answer, f"looking for {digest}")
-        return answer.status == 200
+        # Of another size it is something else, such as the page of a proxy.
+        size = answer.headers.get("Content-Length", "")
+        return answer.status == 200 and size in {"", str(descriptor.size)}
 
     def _mount(
         self, repository: str, digest: str, mount_from: Sequence[str], budget: Budget
@@ -119,14 +125,14 @@ class BlobUploads:
             )
             if answer.status == 201:
                 return None
-            session = self._session(answer) if answer.status == 202 else None
+            session = read_session(self._http, answer) if answer.status == 202 else None
         return session or self._open(repository, budget)
 
     def _open(self, repository: str, budget: Budget) -> Session:
         answer = self._request("POST", f"/v2/{repository}/blobs/uploads/", repository, budget)
         if answer.status != 202:
             raise self._http.failure(answer, f"opening an upload to {repository}")
-        return self._session(answer)
+        return read_session(self._http, answer)
 
     def _upload(
         self,
@@ -136,36 +142,49 @@ class BlobUploads:
         session: Session,
         budget: Budget,
     ) -> None:
-        sent, resumes = 0, True
-        while True:
-            try:
-                if sent or self._chunk_bytes(session, descriptor):
-                    self._send_chunks(
+        sent = 0
+        try:
+            while True:
+                resumes = True
+                try:
+                    self._send_rest(
                         repository, descriptor, source, session, sent=sent, budget=budget
                     )
+                except _TooMuchAtOnce:
+                    if not self._shrink(descriptor):
+                        raise
+                except (RegistryUnavailable, DigestMismatch) as failure:
+                    if source.failure is not None:
+                        raise source.failure from None
+                    budget.spend(failure)
+                    # Other bytes came there than were sent, of this try or of one before.
+                    resumes = not (failure.data.get("lost") or isinstance(failure, DigestMismatch))
                 else:
-                    self._send_whole(repository, descriptor, source, session, budget)
-            except _TooMuchAtOnce:
-                if not self._shrink(descriptor):
-                    self._cancel(repository, session.url)
-                    raise
-            except RegistryUnavailable as failure:
-                budget.spend(failure)
-                resumes = resumes and not failure.data.get("lost", False)
-            except DigestMismatch as failure:
-                # Not our source, which was checked: what was there of an earlier try was not right.
-                if not sent or failure.data.get("host") is None:
-                    self._cancel(repository, session.url)
-                    raise
-                resumes = False
-            except BaseException:
-                self._cancel(repository, session.url)
-                raise
-            else:
-                return
-            session, sent = self._where_it_is(
-                repository, descriptor, session, budget, resumes=resumes
-            )
+                    return
+                following = self._where_it_is(
+                    repository, descriptor, session, budget, resumes=resumes
+                )
+                if following is None:
+                    return
+                session, sent = following
+        except BaseException:
+            self._cancel(repository, session.url)
+            raise
+
+    def _send_rest(
+        self,
+        repository: str,
+        descriptor: Descriptor,
+        source: Source,
+        session: Session,
+        *,
+        sent: int,
+        budget: Budget,
+    ) -> None:
+        if sent or self._chunk_bytes(session, descriptor):
+            self._send_chunks(repository, descriptor, source, session, sent=sent, budget=budget)
+        else:
+            self._send_whole(repository, descriptor, source, session, budget)
 
     def _send_whole(
         self,
@@ -177,11 +196,11 @@ class BlobUploads:
     ) -> None:
         answer = self._send(
             "PUT",
-            _closing(session.url, descriptor.digest),
+            closing_url(session.url, descriptor.digest),
             repository,
             budget,
             size=descriptor.size,
-            content=lambda: sized(verified(source(), descriptor)),
+            content=lambda: sized(source()),
         )
         self._check_closed(answer, repository, descriptor)
 
@@ -200,7 +219,7 @@ class BlobUploads:
         The closing request is one of its own, so it goes with a token that is fresh.
         """
         at_once = self._chunk_bytes(session, descriptor) or descriptor.size
-        pieces = Pieces(verified(source(), descriptor))
+        pieces = Pieces(source(), self._http.host)
         pieces.skip(sent)
         while sent < descriptor.size:
             size = min(at_once, descriptor.size - sent)
@@ -214,14 +233,11 @@ class BlobUploads:
                 content_range=f"{sent}-{sent + size - 1}",
             )
             sent += size
-            if answer.status not in _OK or _received(answer, sent) != sent:
+            if answer.status not in _OK or received(answer, sent) != sent:
                 raise self._broken(answer, repository, descriptor)
-            session = self._session(answer, session)
+            session = read_session(self._http, answer, session)
         pieces.check_end()
-        url = _closing(session.url, descriptor.digest)
-        self._check_closed(
-            self._send("PUT", url, repository, budget, size=0, content=None), repository, descriptor
-        )
+        self._close(repository, descriptor, session, budget)
 
     def _stream_once(
         self, repository: str, source: Source, session: Session, budget: Budget
@@ -241,11 +257,13 @@ class BlobUploads:
         descriptor = Descriptor("application/octet-stream", name, size)
         if answer.status not in _OK:
             raise self._broken(answer, repository, descriptor)
-        session = self._session(answer, session)
-        url = _closing(session.url, name)
-        self._check_closed(
-            self._send("PUT", url, repository, budget, size=0, content=None), repository, descriptor
-        )
+        session = read_session(self._http, answer, session)
+        try:
+            self._close(repository, descriptor, session, budget)
+        except RegistryUnavailable:
+            # Only the answer may be lost; to look costs less than to send everything again.
+            if not self._exists(repository, descriptor, budget):
+                raise
         return name, size
 
     def _where_it_is(
@@ -256,14 +274,19 @@ class BlobUploads:
         budget: Budget,
         *,
         resumes: bool,
-    ) -> tuple[Session, int]:
-        """Ask how far an upload came; a session that is lost or makes no sense is replaced."""
+    ) -> tuple[Session, int] | None:
+        """Ask how far an upload came; ``None`` if it came to its end, and only the answer was lost.
+
+        A session that is lost or makes no sense is replaced.
+        """
         if resumes:
             with contextlib.suppress(RegistryError):
                 answer = self._request("GET", str(session.url), repository, budget)
-                received = _received(answer, 0) if answer.status in {200, 202, 204} else 0
-                if 0 < received < descriptor.size:
-                    return self._session(answer, session), received
+                if answer.status not in _OK:
+                    if self._exists(repository, descriptor, budget):
+                        return None
+                elif 0 < (sent := received(answer, 0)) <= descriptor.size:
+                    return read_session(self._http, answer, session), sent
         self._cancel(repository, session.url)
         return self._open(repository, budget), 0
 
@@ -304,6 +327,13 @@ class BlobUploads:
         return self._http.failure(
             answer, f"uploading {descriptor.digest} ({descriptor.size} bytes)"
         )
+
+    def _close(
+        self, repository: str, descriptor: Descriptor, session: Session, budget: Budget
+    ) -> None:
+        url = closing_url(session.url, descriptor.digest)
+        answer = self._send("PUT", url, repository, budget, size=0, content=None)
+        self._check_closed(answer, repository, descriptor)
 
     def _check_closed(self, answer: Answer, repository: str, descriptor: Descriptor) -> None:
         if answer.status not in {201, 202, 204}:
@@ -365,34 +395,3 @@ class BlobUploads:
             budget=budget,
             headers={"Content-Length": "0"} if method == "POST" else None,
         )
-
-    def _session(self, answer: Answer, before: Session | None = None) -> Session:
-        """Read where an upload goes on; the spec wants every answer to say so, and not all do."""
-        location = answer.headers.get("Location")
-        if location:
-            url = self._http.absolute(answer.url.join(location))
-        elif before is not None:
-            url = before.url
-        else:
-            raise self._http.failure(answer, "opening an upload, without a Location")
-        return Session(
-            url,
-            least=_number(answer, "OCI-Chunk-Min-Length", before.least if before else 0),
-            most=_number(answer, "OCI-Chunk-Max-Length", before.most if before else 0),
-        )
-
-
-def _received(answer: Answer, otherwise: int) -> int:
-    """How many bytes an upload has, from a Range header such as ``0-99``."""
-    match = re.fullmatch(r"(?:bytes=)?0-(\d+)", answer.headers.get("Range", "").strip())
-    return int(match[1]) + 1 if match else otherwise
-
-
-def _number(answer: Answer, header: str, otherwise: int) -> int:
-    text = answer.headers.get(header, "")
-    return int(text) if text.isascii() and text.isdigit() else otherwise
-
-
-def _closing(session: httpx2.URL, digest: str) -> str:
-    """Append the digest to a Location that is otherwise kept letter by letter: it holds state."""
-    return f"{session}{'&' if session.query else '?'}{urlencode({'digest': digest})}"

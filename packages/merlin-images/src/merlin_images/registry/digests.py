@@ -28,9 +28,9 @@ def split_digest(digest: str) -> tuple[str, str]:
 class VerifiedChunks:
     """Chunks that end only if all of them make up the descriptor; see `verified`."""
 
-    def __init__(self, chunks: Iterable[bytes], descriptor: Descriptor) -> None:
+    def __init__(self, chunks: Iterable[bytes], descriptor: Descriptor, origin: str) -> None:
         self.descriptor = descriptor
-        self._chunks = _verify(chunks, descriptor)
+        self._chunks = _verify(chunks, descriptor, origin)
         self._told: Callable[[int], object] = lambda _count: None
 
     def watched(self, tell: Callable[[int], object]) -> VerifiedChunks:
@@ -51,21 +51,26 @@ class VerifiedChunks:
         self._chunks.close()
 
 
-def verified(chunks: Iterable[bytes], descriptor: Descriptor) -> VerifiedChunks:
+def verified(
+    chunks: Iterable[bytes], descriptor: Descriptor, *, origin: str = ""
+) -> VerifiedChunks:
     """Yield the chunks unchanged, but the last only if all of them make up the descriptor.
 
     So whoever received everything knows that it is right; what is verified already is not hashed
-    again. Raises `DigestMismatch`.
+    again. Raises `DigestMismatch`, naming ``origin``.
     """
     if isinstance(chunks, VerifiedChunks):
         known = chunks.descriptor
         if (known.digest, known.size) == (descriptor.digest, descriptor.size):
             return chunks
-    return VerifiedChunks(chunks, descriptor)
+    return VerifiedChunks(chunks, descriptor, origin)
 
 
-def _verify(chunks: Iterable[bytes], descriptor: Descriptor) -> Generator[bytes, None, None]:
+def _verify(
+    chunks: Iterable[bytes], descriptor: Descriptor, origin: str
+) -> Generator[bytes, None, None]:
     algorithm, _ = split_digest(descriptor.digest)
+    source = f" from {origin}" if origin else ""
     running = hashlib.new(algorithm)
     size = 0
     held = b""
@@ -73,7 +78,7 @@ def _verify(chunks: Iterable[bytes], descriptor: Descriptor) -> Generator[bytes,
         size += len(chunk)
         if size > descriptor.size:
             raise DigestMismatch(
-                f"{descriptor.digest} has more than its {descriptor.size} bytes.",
+                f"{descriptor.digest}{source} has more than its {descriptor.size} bytes.",
                 digest=descriptor.digest,
             )
         running.update(chunk)
@@ -82,17 +87,20 @@ def _verify(chunks: Iterable[bytes], descriptor: Descriptor) -> Generator[bytes,
         held = chunk
     if size != descriptor.size:
         raise DigestMismatch(
-            f"{descriptor.digest} has {size} bytes instead of {descriptor.size}.",
+            f"{descriptor.digest}{source} has {size} bytes instead of {descriptor.size}.",
             digest=descriptor.digest,
         )
-    check_digest(f"{algorithm}:{running.hexdigest()}", descriptor.digest)
+    check_digest(f"{algorithm}:{running.hexdigest()}", descriptor.digest, origin=origin)
     if held:
         yield held
 
 
-def check_digest(actual: str, expected: str) -> None:
-    """Raise `DigestMismatch` unless both are the same."""
+def check_digest(actual: str, expected: str, *, origin: str = "") -> None:
+    """Raise `DigestMismatch`, naming ``origin``, unless both are the same."""
     if actual != expected:
+        source = f" from {origin}" if origin else ""
         raise DigestMismatch(
-            f"Content named {expected} really is {actual}.", digest=expected, actual=actual
+            f"Content named {expected}{source} really is {actual}.",
+            digest=expected,
+            actual=actual,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -19,8 +20,10 @@ from merlin_images.registry.errors import (
     BlobsMissing,
     DigestMismatch,
     ImageNotFound,
+    InvalidDigest,
     ManifestInvalid,
     RegistryError,
+    RegistryUnavailable,
     RegistryUnsupported,
 )
 from merlin_images.registry.http_transport import Answer, Budget, HttpTransport, Retry, World
@@ -90,12 +93,12 @@ class DistributionRegistry:
             return None
         if answer.status != 200:
             raise self._http.failure(answer, f"looking up {reference}")
-        digest = reference.digest or answer.headers.get("Docker-Content-Digest", "")
+        digest = reference.digest or self._digest_said(answer, reference)
         size = answer.headers.get("Content-Length", "")
-        if not digest or not size.isdigit():  # Old registries and some proxies leave these out.
+        # Old registries and some proxies leave these out.
+        if not digest or not re.fullmatch(r"[0-9]{1,18}", size):
             found = self._read_manifest(reference, budget)
             return found[0] if found else None
-        split_digest(digest)
         return Descriptor(_media_type(answer), digest, int(size))
 
     def read_manifest(self, reference: Reference) -> tuple[Descriptor, bytes]:
@@ -111,20 +114,7 @@ class DistributionRegistry:
         if reference.digest:
             check_digest(digest, reference.digest)
         budget = self._http.budget()
-        answer = self._http.request(
-            "PUT",
-            _manifest_path(reference, reference.tag or digest),
-            repository=reference.repository,
-            scopes=[push_scope(reference.repository)],
-            budget=budget,
-            headers={"Content-Type": links.descriptor.media_type},
-            content=body,
-        )
-        if answer.status not in {200, 201, 202}:
-            self._refused_manifest(answer, reference)
-        stored = answer.headers.get("Docker-Content-Digest", digest)
-        if stored.startswith(algorithm):
-            check_digest(stored, digest)
+        answer = self._put_manifest(reference, links.descriptor.media_type, body, digest, budget)
         if links.subject is not None and "OCI-Subject" not in answer.headers:
             own = read_links(media_type, body, digest).descriptor
             self._add_fallback_referrer(reference, links.subject.digest, own, budget)
@@ -169,8 +159,8 @@ class DistributionRegistry:
                 return
             if answer.status != 200:
                 raise self._http.failure(answer, f"listing the tags of {repository}")
-            yield from _tags_of(answer)
-            following = _next_page(answer)
+            yield from self._tags_of(answer)
+            following = self._next_page(answer)
             if following is None:
                 return
             url = following
@@ -214,8 +204,8 @@ class DistributionRegistry:
                 break
             if answer.status != 200:
                 raise self._http.failure(answer, f"listing what refers to {reference}")
-            found += read_referrers(answer.body)
-            following = _next_page(answer)
+            found += self._referrers_in(answer.body, reference)
+            following = self._next_page(answer)
         return [each for each in found if artifact_type in {"", each.artifact_type}]
 
     def _manifest(self, method: str, reference: Reference, budget: Budget) -> Answer:
@@ -231,15 +221,76 @@ class DistributionRegistry:
     def _read_manifest(
         self, reference: Reference, budget: Budget
     ) -> tuple[Descriptor, bytes] | None:
-        answer = self._manifest("GET", reference, budget)
-        if answer.status == 404:
-            return None
-        if answer.status != 200:
-            raise self._http.failure(answer, f"reading {reference}")
-        digest = reference.digest or answer.headers.get("Docker-Content-Digest", "")
-        digest = digest or digest_of(answer.body)
-        check_digest(digest_of(answer.body, split_digest(digest)[0]), digest)
-        return Descriptor(_media_type(answer), digest, len(answer.body)), answer.body
+        while True:
+            answer = self._manifest("GET", reference, budget)
+            if answer.status == 404:
+                return None
+            if answer.status != 200:
+                raise self._http.failure(answer, f"reading {reference}")
+            digest = reference.digest or self._digest_said(answer, reference)
+            if not digest:
+                self._check_is_manifest(answer, reference)
+                digest = digest_of(answer.body)
+            actual = digest_of(answer.body, split_digest(digest)[0])
+            if actual == digest:
+                return Descriptor(_media_type(answer), digest, len(answer.body)), answer.body
+            budget.spend(
+                DigestMismatch(
+                    f"The manifest of {reference} came as {actual} instead of {digest}.",
+                    digest=digest,
+                    actual=actual,
+                )
+            )
+
+    def _check_is_manifest(self, answer: Answer, reference: Reference) -> None:
+        """Take nothing else for one, such as the page of a proxy that wants people to sign in."""
+        try:
+            read_links(_media_type(answer), answer.body)
+        except ManifestInvalid as error:
+            raise RegistryUnavailable(
+                f"{reference.host} answered something else than the manifest of {reference}: "
+                f"{error.message}",
+                host=reference.host,
+            ) from None
+
+    def _put_manifest(
+        self, reference: Reference, media_type: str, body: bytes, digest: str, budget: Budget
+    ) -> Answer:
+        """Put a manifest, again if other bytes arrived: a tag must not stay on those."""
+        while True:
+            answer = self._http.request(
+                "PUT",
+                _manifest_path(reference, reference.tag or digest),
+                repository=reference.repository,
+                scopes=[push_scope(reference.repository)],
+                budget=budget,
+                headers={"Content-Type": media_type},
+                content=body,
+            )
+            if answer.status not in {200, 201, 202}:
+                self._refused_manifest(answer, reference)
+            stored = answer.headers.get("Docker-Content-Digest", digest)
+            # A registry may name it by another algorithm.
+            if stored == digest or stored.partition(":")[0] != digest.partition(":")[0]:
+                return answer
+            budget.spend(
+                DigestMismatch(
+                    f"{reference.host} received {stored[:200]} for {reference}, which is {digest}.",
+                    digest=digest,
+                )
+            )
+
+    def _digest_said(self, answer: Answer, reference: Reference) -> str:
+        digest = answer.headers.get("Docker-Content-Digest", "")
+        try:
+            if digest:
+                split_digest(digest)
+        except InvalidDigest:
+            raise RegistryUnavailable(
+                f"{reference.host} answered no digest for {reference} but {digest[:100]!r}.",
+                host=reference.host,
+            ) from None
+        return digest
 
     def _refused_manifest(self, answer: Answer, reference: Reference) -> None:
         errors = errors_of(answer.body)
@@ -262,7 +313,42 @@ class DistributionRegistry:
         self, reference: Reference, subject: str, budget: Budget
     ) -> list[Descriptor]:
         found = self._read_manifest(_fallback(reference, subject), budget)
-        return read_referrers(found[1]) if found else []
+        return self._referrers_in(found[1], reference) if found else []
+
+    def _referrers_in(self, body: bytes, reference: Reference) -> list[Descriptor]:
+        try:
+            return read_referrers(body)
+        except ManifestInvalid as error:
+            raise RegistryError(
+                f"{reference.host} answered no list of what refers to {reference}: {error.message}",
+                host=reference.host,
+            ) from None
+
+    def _next_page(self, answer: Answer) -> httpx2.URL | None:
+        """Return where the Link header leads (RFC 8288), relative to what was asked."""
+        for link in answer.headers.get_list("Link", split_commas=True):
+            target, _, relation = link.partition(">")
+            if 'rel="next"' in relation.replace(" ", "") or "rel=next" in relation:
+                target = target.strip().removeprefix("<")
+                following = self._http.absolute(target, seen_from=answer.url)
+                if following == answer.url:
+                    raise RegistryError(
+                        f"{self._http.host} answers the same page over and over.",
+                        host=self._http.host,
+                    )
+                return following
+        return None
+
+    def _tags_of(self, answer: Answer) -> list[str]:
+        try:
+            listed = json.loads(answer.body)["tags"] or []
+        except (ValueError, KeyError, TypeError, RecursionError):
+            listed = None
+        if not isinstance(listed, list):
+            raise RegistryError(
+                f"{self._http.host} answered a list of tags that is none.", host=self._http.host
+            )
+        return [tag for tag in listed if isinstance(tag, str)]
 
     def _add_fallback_referrer(
         self, reference: Reference, subject: str, own: Descriptor, budget: Budget
@@ -272,9 +358,9 @@ class DistributionRegistry:
             listed = self._fallback_referrers(reference, subject, budget)
             if any(each.digest == own.digest for each in listed):
                 return
-            self.write_manifest(
-                _fallback(reference, subject), OCI_INDEX, referrers_index([*listed, own])
-            )
+            index = referrers_index([*listed, own])
+            target = _fallback(reference, subject)
+            self._put_manifest(target, OCI_INDEX, index, digest_of(index), budget)
 
 
 def _fallback(reference: Reference, subject: str) -> Reference:
@@ -288,20 +374,3 @@ def _manifest_path(reference: Reference, identifier: str) -> str:
 
 def _media_type(answer: Answer) -> str:
     return answer.headers.get("Content-Type", "").partition(";")[0].strip()
-
-
-def _tags_of(answer: Answer) -> list[str]:
-    try:
-        listed = json.loads(answer.body)["tags"] or []
-    except (ValueError, KeyError, TypeError):
-        raise RegistryError(f"{answer.url.host} answered a list of tags that is none.") from None
-    return [tag for tag in listed if isinstance(tag, str)]
-
-
-def _next_page(answer: Answer) -> httpx2.URL | None:
-    """Return where the Link header leads (RFC 8288), relative to what was asked."""
-    for link in answer.headers.get_list("Link", split_commas=True):
-        target, _, relation = link.partition(">")
-        if 'rel="next"' in relation.replace(" ", "") or "rel=next" in relation:
-            return answer.url.join(target.strip().removeprefix("<"))
-    return None

@@ -7,9 +7,10 @@ it down, so that a call that needs ten requests does not try ten times as long.
 from __future__ import annotations
 
 import contextlib
+import logging
 import random
+import re
 import ssl
-import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -17,7 +18,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import ClassVar
 
 import httpx2
 
@@ -26,6 +26,7 @@ from merlin_images.registry.credentials import Credentials
 from merlin_images.registry.errors import RegistryDenied, RegistryError, RegistryUnavailable
 from merlin_images.registry.permissions import action_of, product_of
 from merlin_images.registry.reference import DOCKER_HUB
+from merlin_images.registry.slots import BODIES_AT_ONCE, Slots
 from merlin_images.registry.wire_errors import errors_of, said
 
 # What may pass if asked again. 499 and 522 are what proxies say of a registry that hung up.
@@ -33,9 +34,13 @@ RETRYABLE = frozenset({408, 429, 499, 500, 502, 503, 504, 522})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MAX_REDIRECTS = 5
 _MAX_BODY_BYTES = 16 << 20
-# Of 32 connections, so that requests without a body find one free at any time.
-_BODIES_AT_ONCE = 12
 _HUB_API = "registry-1.docker.io"
+
+# A wait that is longer is told, so that nobody takes it for a hang.
+_SILENT_SECONDS = 2
+# Idle connections are kept for as long as servers commonly do; one that is closed is noticed.
+_KEPT_SECONDS = 60
+_LOGGER = logging.getLogger("merlin_images.registry")
 
 Content = bytes | Callable[[], Iterable[bytes]] | None
 
@@ -46,21 +51,23 @@ class Answer:
 
     url: httpx2.URL
     status: int
-    headers: httpx2.Headers
-    body: bytes
+    headers: httpx2.Headers = field(repr=False)
+    body: bytes = field(repr=False)
 
 
 @dataclass(frozen=True)
 class Retry:
     """How long one call goes on trying: ``attempts`` in all, ``wait_seconds`` of waiting in all.
 
-    Between attempts it waits a random part of a doubling pause, or what ``Retry-After`` says.
+    Between attempts it waits a random part of a doubling pause, or what ``Retry-After`` says. A
+    connection on which nothing moves for ``silence_seconds`` is given up.
     """
 
     attempts: int = 6
     wait_seconds: float = 60
     first_pause: float = 0.2
     longest_pause: float = 10
+    silence_seconds: float = 60
 
 
 @dataclass(frozen=True)
@@ -82,8 +89,11 @@ class Budget:
         self._failures = 0
         self._waited = 0.0
 
-    def spend(self, failure: RegistryUnavailable) -> None:
-        """Wait before another try, or raise the failure when there is none left."""
+    def spend(self, failure: RegistryError) -> None:
+        """Wait before another try, or raise the failure when there is none left.
+
+        What makes a call wait for more than two seconds in all stands in the log.
+        """
         self._failures += 1
         ceiling = self._retry.first_pause * 2 ** (self._failures - 1)
         pause = self._world.random() * min(ceiling, self._retry.longest_pause)
@@ -93,27 +103,9 @@ class Budget:
         if self._failures >= self._retry.attempts or out_of_time:
             raise failure
         self._waited += pause
+        if self._waited > _SILENT_SECONDS:
+            _LOGGER.warning("%s Trying again in %.1f s.", failure.message, pause)
         self._world.sleep(pause)
-
-
-class Slots:
-    """How many bodies go to and come from one host at once, for all clients of this process.
-
-    Two counts, since who uploads may be reading what it uploads from the same host.
-    """
-
-    _of_host: ClassVar[dict[str, Slots]] = {}
-    _lock: ClassVar[threading.Lock] = threading.Lock()
-
-    def __init__(self) -> None:
-        self.up = threading.BoundedSemaphore(_BODIES_AT_ONCE)
-        self.down = threading.BoundedSemaphore(_BODIES_AT_ONCE)
-
-    @classmethod
-    def of(cls, origin: str) -> Slots:
-        """Return the slots of a scheme, host and port."""
-        with cls._lock:
-            return cls._of_host.setdefault(origin, cls())
 
 
 class HttpTransport:
@@ -140,8 +132,12 @@ class HttpTransport:
             verify=_trust(ca_file),
             # A proxy is for the world outside.
             trust_env=not is_private(self.base_url.host),
-            timeout=httpx2.Timeout(60, connect=10, pool=None),
-            limits=httpx2.Limits(max_connections=32, max_keepalive_connections=16),
+            timeout=httpx2.Timeout(retry.silence_seconds, connect=10, pool=None),
+            limits=httpx2.Limits(
+                max_connections=2 * BODIES_AT_ONCE + 8,
+                max_keepalive_connections=16,
+                keepalive_expiry=_KEPT_SECONDS,
+            ),
             headers={"User-Agent": "merlin", "Accept-Encoding": "identity"},
             transport=transport,
         )
@@ -244,12 +240,17 @@ class HttpTransport:
                 response = open_responses.enter_context(self._opened(build(signed)))
             if method in {"GET", "HEAD"}:
                 response = self._redirected(response, method, headers or {}, open_responses)
-            self._check(response, scopes)
+            self._check(response, scopes, f"a {method} in {repository}")
             yield response
 
-    def absolute(self, url: httpx2.URL | str) -> httpx2.URL:
+    def absolute(self, url: httpx2.URL | str, *, seen_from: httpx2.URL | None = None) -> httpx2.URL:
         """Return where a path or a Location leads, refusing to fall from https to http."""
-        target = self.base_url.join(url)
+        try:
+            target = (seen_from or self.base_url).join(url)
+        except httpx2.InvalidURL:
+            raise RegistryError(
+                f"{self.host} leads to what is no address: {str(url)[:100]!r}.", host=self.host
+            ) from None
         if target.scheme == "http" and self.base_url.scheme == "https":
             # Registries behind a proxy that ends TLS often do not know their own scheme.
             if target.host != self.base_url.host:
@@ -311,18 +312,20 @@ class HttpTransport:
             location = response.headers.get("Location")
             if response.status_code not in _REDIRECTS or not location:
                 return response
-            target = self.absolute(response.url.join(location))
+            target = self.absolute(location, seen_from=response.url)
             response.close()
             request = self._client.build_request(method, target, headers=headers)
             response = open_responses.enter_context(self._opened(request))
         raise RegistryError(f"{self.host} redirects in a circle.", host=self.host)
 
-    def _check(self, response: httpx2.Response, scopes: Sequence[str]) -> None:
+    def _check(self, response: httpx2.Response, scopes: Sequence[str], request: str) -> None:
         if response.status_code in {401, 403}:
-            raise self._denial(response, scopes)
+            raise self._denial(response, scopes, request)
         self._raise_if_retryable(response)
 
-    def _denial(self, response: httpx2.Response, scopes: Sequence[str]) -> RegistryDenied:
+    def _denial(
+        self, response: httpx2.Response, scopes: Sequence[str], request: str
+    ) -> RegistryDenied:
         """Tell a wrong password from a missing right, and name the right as the product does."""
         asked = parse_challenges(response.headers.get_list("WWW-Authenticate"))
         is_unknown = response.status_code == 401 and all(each.scheme == "basic" for each in asked)
@@ -334,7 +337,8 @@ class HttpTransport:
         if is_unknown:
             hint = "Check user and password, or sign in again: they are wrong or no longer valid."
         return RegistryDenied(
-            f"{self.host} refused to let us {action}{said(answer.body)}",
+            f"{self.host} refused to let us {action}: {request} was answered "
+            f"{answer.status}{said(answer.body)}",
             hint=hint,
             host=self.host,
             status=answer.status,
@@ -355,11 +359,11 @@ class HttpTransport:
     def _retry_after(self, response: httpx2.Response) -> float | None:
         """Seconds to wait, from either form of Retry-After (RFC 9110, 10.2.3)."""
         text = response.headers.get("Retry-After", "")
-        if text.isascii() and text.isdigit():
+        if re.fullmatch(r"[0-9]{1,9}", text):
             return float(text)
         try:
             moment = parsedate_to_datetime(text)
-        except ValueError:
+        except (ValueError, OverflowError):
             return None
         if moment.tzinfo is None:
             moment = moment.replace(tzinfo=UTC)
@@ -371,9 +375,10 @@ class HttpTransport:
             yield
         except httpx2.TransportError as error:
             reason = str(error) or type(error).__name__
+            # Without the cause: its frames hold requests, and those hold credentials.
             raise RegistryUnavailable(
                 f"{self.host} cannot be reached: {reason}.", host=self.host
-            ) from error
+            ) from None
 
 
 def _base_url(host: str, *, insecure: bool, ca_file: Path | None) -> httpx2.URL:

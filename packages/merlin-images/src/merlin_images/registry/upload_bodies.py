@@ -20,11 +20,28 @@ def sized(chunks: Iterable[bytes]) -> Iterator[bytes]:
                 yield chunk[start : start + _SEND_BYTES]
 
 
+class Source:
+    """What is uploaded, opened once a try. What it raised itself is kept as ``failure``: no other
+    try helps against that."""
+
+    def __init__(self, open_source: Callable[[], Iterable[bytes]]) -> None:
+        self._open = open_source
+        self.failure: Exception | None = None
+
+    def __call__(self) -> Iterator[bytes]:
+        try:
+            yield from self._open()
+        except Exception as failure:
+            self.failure = failure
+            raise
+
+
 class Pieces:
     """A source taken in pieces; who takes one takes it to its end before the next."""
 
-    def __init__(self, chunks: Iterable[bytes]) -> None:
+    def __init__(self, chunks: Iterable[bytes], host: str) -> None:
         self._chunks = iter(chunks)
+        self._host = host
         self._left = memoryview(b"")
 
     def skip(self, count: int) -> None:
@@ -39,7 +56,9 @@ class Pieces:
         def read() -> Iterator[bytes]:
             nonlocal taken
             if taken:
-                raise RegistryUnavailable("A part of an upload was asked for twice.")
+                raise RegistryUnavailable(
+                    f"{self._host} asked for a part of an upload twice.", host=self._host
+                )
             taken = True
             return self._take(count)
 

@@ -30,7 +30,7 @@ def errors_of(body: bytes) -> list[WireError]:
     """Read the errors of an answer's body."""
     try:
         listed = json.loads(body).get("errors")
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         return []
     return [
         WireError(
@@ -46,4 +46,5 @@ def errors_of(body: bytes) -> list[WireError]:
 def said(body: bytes) -> str:
     """Return the end of a sentence that quotes what the registry said, if it said something."""
     words = "; ".join(f"{error.code} {error.message}".strip() for error in errors_of(body))
+    words = "".join(letter if letter.isprintable() else " " for letter in words)
     return f": {words[:_QUOTED_CHARACTERS]}." if words else "."

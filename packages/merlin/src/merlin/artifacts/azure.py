@@ -14,7 +14,6 @@ environment:
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -32,6 +31,7 @@ from merlin.artifacts.errors import UnknownStore
 from merlin.artifacts.options import AzureOptions
 from merlin.artifacts.secret_files import read_secret
 from merlin.artifacts.store import Connection
+from merlin.hidden import ENVIRON
 
 if TYPE_CHECKING:  # obstore has these for type checkers only.
     from obstore.store import AzureConfig, AzureCredential
@@ -59,7 +59,7 @@ AZURE = Service(
 
 
 def open_azure(
-    url: str, environ: Mapping[str, str] = os.environ, *, options: AzureOptions = _DEFAULTS
+    url: str, environ: Mapping[str, str] = ENVIRON, *, options: AzureOptions = _DEFAULTS
 ) -> BucketStore:
     """Open a container; nothing is asked of the service yet.
 

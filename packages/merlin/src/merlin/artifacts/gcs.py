@@ -14,10 +14,12 @@ A part that fails is asked after and sent again from where the service has it.
 from __future__ import annotations
 
 import contextlib
-import os
+import random
+import re
 import ssl
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
@@ -41,11 +43,14 @@ from merlin.artifacts.google_transport import GoogleTransport
 from merlin.artifacts.keys import check_folder, check_key, folder_prefix
 from merlin.artifacts.options import GcsOptions
 from merlin.artifacts.store import Connection, ObjectInfo
+from merlin.hidden import ENVIRON
 
 # A multiple of 256 KiB, as the service asks.
 PART_BYTES = 4 << 20
 _CHUNK = 1 << 20
 _TRIES = 4
+_FIRST_PAUSE = 0.4
+_LONGEST_PAUSE = 30
 _PERMISSIONS = {
     "read": "storage.objects.get (and storage.objects.list, without which a missing object "
     "looks forbidden; role roles/storage.objectViewer)",
@@ -59,7 +64,7 @@ _DEFAULTS = GcsOptions()
 
 
 def open_gcs(
-    url: str, environ: Mapping[str, str] = os.environ, *, options: GcsOptions = _DEFAULTS
+    url: str, environ: Mapping[str, str] = ENVIRON, *, options: GcsOptions = _DEFAULTS
 ) -> GcsStore:
     """Open ``gs://bucket/folder``; raises `StoreDenied` where Google finds no credentials."""
     bucket, root = split_bucket_url(url)
@@ -103,7 +108,9 @@ class GcsStore:
         *,
         connection: Connection,
         credentials: google.auth.credentials.Credentials | None = None,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
+        self._sleep = sleep
         self._bucket = bucket
         self._root = check_folder(root)
         self._client = client
@@ -128,7 +135,7 @@ class GcsStore:
 
     def head(self, key: str) -> ObjectInfo:
         address = self._address(key)
-        return _described(key, self._json(self._send("GET", address, "read", key)))
+        return self._described(key, self._json(self._send("GET", address, "read", key)))
 
     def read(self, key: str, *, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
         # The size and the version, which every part of a resumed download must be of.
@@ -146,7 +153,9 @@ class GcsStore:
         if only_if_absent:
             query += "&ifGenerationMatch=0"
         started = self._send("POST", f"{self._uploads}{query}", "write", key)
-        session = started.headers["Location"]
+        session = started.headers.get("Location", "")
+        if not session:
+            raise self._odd()
         position = 0
         try:
             while not is_last:
@@ -158,7 +167,7 @@ class GcsStore:
             with contextlib.suppress(httpx2.TransportError):  # It expires by itself, too.
                 self._client.delete(session, headers={"Content-Length": "0"})
             raise
-        return _described(key, self._json(done))
+        return self._described(key, self._json(done))
 
     def list(self, folder: str = "") -> Iterator[ObjectInfo]:
         below = "/".join(part for part in (self._root, check_folder(folder)) if part)
@@ -170,7 +179,7 @@ class GcsStore:
             page = self._json(self._send("GET", f"{self._api}{query}{more}", "list", folder))
             for item in page.get("items", []):
                 with contextlib.suppress(InvalidKey):  # As `folder/`, which consoles make.
-                    yield _described(check_key(item["name"][own:]), item)
+                    yield self._described(check_key(self._name_of(item)[own:]), item)
             token = page.get("nextPageToken", "")
             if not token:
                 return
@@ -194,7 +203,7 @@ class GcsStore:
         address = f"{self._address(key)}?alt=media&generation={info.etag}"
         tries = 0
         while position < stop:
-            before, reason = position, "the answer ended early"
+            before, failure = position, StoreUnavailable("the answer ended early.")
             headers = {"Range": f"bytes={position}-{stop - 1}", **self._authorization()}
             try:
                 with self._client.stream("GET", address, headers=headers) as response:
@@ -205,12 +214,16 @@ class GcsStore:
                         position += len(chunk)
                         yield chunk
             except httpx2.TransportError as error:
-                reason = str(error)
+                failure = StoreUnavailable(f"{error}.")
+            except StoreUnavailable as error:
+                failure = error
             tries = 1 if position > before else tries + 1
             if position < stop and tries >= _TRIES:
                 raise StoreUnavailable(
-                    f"Reading {key!r} from {self.url} broke at byte {position}: {reason}.", key=key
+                    f"Reading {key!r} from {self.url} broke at byte {position}: {failure.message}",
+                    key=key,
                 )
+            self._pause(tries if position < stop and position == before else 0, failure)
 
     def _send_part(
         self, session: str, key: str, start: int, part: bytes, *, is_last: bool
@@ -219,7 +232,8 @@ class GcsStore:
         end = start + len(part)
         total = str(end) if is_last else "*"
         position = start
-        for _ in range(_TRIES):
+        for number in range(_TRIES):
+            self._pause(number)
             span = f"{position}-{end - 1}" if position < end else "*"
             headers = {"Content-Range": f"bytes {span}/{total}"}
             try:
@@ -244,7 +258,8 @@ class GcsStore:
     def _send(self, method: str, address: str, operation: str, key: str) -> httpx2.Response:
         """Ask for something that may be asked again; an answer that is an error is raised."""
         failure = StoreUnavailable(f"{self.url} cannot be reached.", key=key)
-        for _ in range(_TRIES):
+        for number in range(_TRIES):
+            self._pause(number, failure)
             try:
                 response = self._client.request(method, address, headers=self._authorization())
             except httpx2.TransportError as error:
@@ -257,6 +272,13 @@ class GcsStore:
                 raise refusal
             failure = refusal
         raise failure
+
+    def _pause(self, number: int, failure: StoreUnavailable | None = None) -> None:
+        """Wait before all tries but the first, longer each time, or as long as was asked for."""
+        if number:
+            asked = failure.data.get("retry_after", 0) if failure else 0
+            pause = _FIRST_PAUSE * 2 ** (number - 1) * random.random()  # noqa: S311
+            self._sleep(min(max(asked, pause), _LONGEST_PAUSE))
 
     def _authorization(self) -> dict[str, str]:
         if self._credentials is None:
@@ -287,17 +309,35 @@ class GcsStore:
             hint = f"Check the credentials; they need the permission {permission}."
             return StoreDenied(message, hint=hint, key=key, permission=permission)
         if status >= 500 or status in {408, 429}:
-            return StoreUnavailable(message, key=key)
+            asked = response.headers.get("Retry-After", "")
+            wait = int(asked) if re.fullmatch(r"[0-9]{1,4}", asked) else 0
+            return StoreUnavailable(message, key=key, retry_after=wait)
         return ArtifactError(message, key=key)
 
     def _json(self, response: httpx2.Response) -> dict[str, Any]:
         try:
             answer = response.json()
-        except ValueError:
+        except (ValueError, RecursionError):
             answer = None
         if not isinstance(answer, dict):
-            raise StoreUnavailable(f"{self.url} did not answer like Google Cloud Storage.")
+            raise self._odd()
         return answer
+
+    def _described(self, key: str, item: Mapping[str, Any]) -> ObjectInfo:
+        try:
+            modified = datetime.fromisoformat(item["updated"]).astimezone(UTC)
+            return ObjectInfo(key, int(item.get("size", 0)), str(item["generation"]), modified)
+        except (KeyError, TypeError, ValueError):
+            raise self._odd() from None
+
+    def _name_of(self, item: Any) -> str:
+        try:
+            return str(item["name"])
+        except (KeyError, TypeError):
+            raise self._odd() from None
+
+    def _odd(self) -> StoreUnavailable:
+        return StoreUnavailable(f"{self.url} did not answer like Google Cloud Storage.")
 
     def _address(self, key: str) -> str:
         return f"{self._api}/{quote(self._name(key), safe='')}"
@@ -307,11 +347,6 @@ class GcsStore:
         if "\n" in name or "\r" in name:
             raise InvalidKey(f"Google Cloud Storage cannot keep an object named {key!r}.", key=key)
         return name
-
-
-def _described(key: str, item: Mapping[str, Any]) -> ObjectInfo:
-    modified = datetime.fromisoformat(item["updated"]).astimezone(UTC)
-    return ObjectInfo(key, int(item.get("size", 0)), str(item["generation"]), modified)
 
 
 def _in_parts(source: Iterable[bytes]) -> Iterator[tuple[bytes, bool]]:

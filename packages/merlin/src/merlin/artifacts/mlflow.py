@@ -14,7 +14,6 @@ What the proxy cannot do, and what comes of it here:
 from __future__ import annotations
 
 import contextlib
-import os
 import posixpath
 import re
 import tempfile
@@ -38,6 +37,7 @@ from merlin.artifacts.errors import (
 )
 from merlin.artifacts.keys import check_folder, check_key, key_order
 from merlin.artifacts.store import ObjectInfo
+from merlin.hidden import ENVIRON
 
 _API = "/api/2.0/mlflow-artifacts/artifacts"
 _EPOCH = datetime.fromtimestamp(0, UTC)
@@ -47,7 +47,7 @@ _UNSAFE = re.compile(r"#|[\x00-\x1f\x7f-\x9f]|%[0-9A-Fa-f]{2}")
 _TIMEOUT = httpx2.Timeout(60, connect=10)
 
 
-def open_mlflow(url: str, environ: Mapping[str, str] = os.environ) -> MlflowArtifactStore:
+def open_mlflow(url: str, environ: Mapping[str, str] = ENVIRON) -> MlflowArtifactStore:
     """Open ``mlflow-artifacts:/ROOT`` or ``mlflow-artifacts://HOST[:PORT]/ROOT`` as MLflow does.
 
     Without a host the server is ``MLFLOW_TRACKING_URI``; with one, only its scheme is taken from

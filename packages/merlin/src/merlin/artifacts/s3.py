@@ -11,7 +11,6 @@ Configured by `S3Options`, else as AWS's own tools are, by environment and ``~/.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -24,6 +23,7 @@ from merlin.artifacts.bucket_urls import split_bucket_url
 from merlin.artifacts.errors import UnknownStore
 from merlin.artifacts.options import S3Options
 from merlin.artifacts.store import Connection
+from merlin.hidden import ENVIRON
 
 if TYPE_CHECKING:  # obstore has these for type checkers only.
     from obstore.store import S3Config
@@ -42,7 +42,7 @@ _DEFAULTS = S3Options()
 
 
 def open_s3(
-    url: str, environ: Mapping[str, str] = os.environ, *, options: S3Options = _DEFAULTS
+    url: str, environ: Mapping[str, str] = ENVIRON, *, options: S3Options = _DEFAULTS
 ) -> BucketStore:
     """Open ``s3://bucket/folder``; nothing is asked of the service yet.
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-import os
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from merlin.hidden import ENVIRON
 from merlin_images.registry.credentials.port import Credential
 from merlin_images.registry.errors import RegistryDenied
 from merlin_images.registry.reference import DOCKER_HUB
@@ -38,7 +38,7 @@ class DockerCredentials:
 
     def __init__(
         self,
-        environ: Mapping[str, str] = os.environ,
+        environ: Mapping[str, str] = ENVIRON,
         *,
         home: Path | None = None,
         ask_helper: Callable[[str, str], Mapping[str, Any] | None] | None = None,
@@ -59,22 +59,33 @@ class DockerCredentials:
         return only
 
     def find(self, host: str, repository: str) -> Credential | None:
-        for file in self._files:
-            found = self._find_in(_load(file), host, repository)
-            if found is not None:
-                return replace(found, source=f"{found.source} {file}".strip())
+        keys = _keys(host, repository)
+        for path in self._files:
+            file = _File(path)
+            if helper := file.helper(keys):
+                server = _HUB_KEY if host in _HUB_HOSTS else host
+                found = _from_helper(self._ask_helper(helper, server))
+                if found is not None:
+                    return replace(found, source=f"the helper {helper} of {path}")
+            if (found := file.entry(keys)) is not None:
+                return replace(found, source=str(path))
         return None
 
-    def _find_in(self, config: Mapping[str, Any], host: str, repository: str) -> Credential | None:
-        keys = _keys(host, repository)
-        helpers = _object(config.get("credHelpers"))
-        helper = next((helpers[key] for key in keys if helpers.get(key)), None)
-        if helper is not None or (helper := config.get("credsStore")):
-            server = _HUB_KEY if host in _HUB_HOSTS else host
-            answer = self._ask_helper(str(helper), server)
-            if answer is not None:
-                return replace(_from_helper(answer), source=f"the helper {helper} of")
-        auths = {_normal(key): entry for key, entry in _object(config.get("auths")).items()}
+
+class _File:
+    """What a file says. An object, so that no local variable of who asks it shows secrets."""
+
+    def __init__(self, path: Path) -> None:
+        self._config = _load(path)
+
+    def helper(self, keys: Sequence[str]) -> str:
+        """Return the name of the helper to ask, if there is one."""
+        helpers = _object(self._config.get("credHelpers"))
+        own = next((helpers[key] for key in keys if helpers.get(key)), None)
+        return str(own or self._config.get("credsStore") or "")
+
+    def entry(self, keys: Sequence[str]) -> Credential | None:
+        auths = {_normal(key): entry for key, entry in _object(self._config.get("auths")).items()}
         for key in keys:
             credential = _from_entry(_object(auths.get(_normal(key))))
             if credential is not None:
@@ -89,29 +100,34 @@ def ask_helper_program(helper: str, server: str) -> Mapping[str, Any] | None:
     """
     program = f"docker-credential-{helper}"
     try:
-        done = subprocess.run(
-            [program, "get"],
-            input=server.encode(),
-            capture_output=True,
-            timeout=_HELPER_SECONDS,
-            check=False,
-        )
+        return _run_helper(program, server)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise RegistryDenied(
             f"The credential helper {program} for {server} cannot be run: {type(error).__name__}.",
             hint="Install it, or remove it from Docker's config.json.",
         ) from None
+    except subprocess.CalledProcessError:
+        raise RegistryDenied(f"The credential helper {program} failed for {server}.") from None
+    except ValueError:
+        raise RegistryDenied(f"The credential helper {program} did not answer with JSON.") from None
+
+
+def _run_helper(program: str, server: str) -> Mapping[str, Any] | None:
+    done = subprocess.run(
+        [program, "get"],
+        input=server.encode(),
+        capture_output=True,
+        timeout=_HELPER_SECONDS,
+        check=False,
+    )
     if done.returncode != 0:
         # The protocol's words for an unknown server; they come on standard output.
         if b"credentials not found" in done.stdout + done.stderr:
             return None
-        raise RegistryDenied(f"The credential helper {program} failed for {server}.")
-    try:
-        answer = json.loads(done.stdout)
-    except ValueError:
-        answer = None
+        raise subprocess.CalledProcessError(done.returncode, program)
+    answer = json.loads(done.stdout)
     if not isinstance(answer, dict):
-        raise RegistryDenied(f"The credential helper {program} did not answer with JSON.")
+        raise ValueError  # noqa: TRY004 -- as what is no JSON at all
     return answer
 
 
@@ -129,18 +145,20 @@ def _files(environ: Mapping[str, str], home: Path) -> Sequence[Path]:
 
 def _load(file: Path) -> Mapping[str, Any]:
     try:
-        text = file.read_text()
+        return _read_json(file)
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return {}
     except (OSError, UnicodeDecodeError) as error:
         raise RegistryDenied(f"{file} cannot be read: {type(error).__name__}.") from None
-    try:
-        content = _object(json.loads(text))
-    except ValueError:
+    except (ValueError, RecursionError):
         # Without the parser's own words: they may quote a secret.
         raise RegistryDenied(
             f"{file} is not valid JSON.", hint="Repair it, or sign in again."
         ) from None
+
+
+def _read_json(file: Path) -> Mapping[str, Any]:
+    content = _object(json.loads(file.read_text()))
     return {"auths": content} if file.name == ".dockercfg" else content
 
 
@@ -159,7 +177,9 @@ def _normal(key: str) -> str:
     return bare.removesuffix("/v1").removesuffix("/v2")
 
 
-def _from_helper(answer: Mapping[str, Any]) -> Credential:
+def _from_helper(answer: Mapping[str, Any] | None) -> Credential | None:
+    if answer is None:
+        return None
     user, secret = str(answer.get("Username", "")), str(answer.get("Secret", ""))
     if user == _TOKEN_USER:
         return Credential(identity_token=secret)

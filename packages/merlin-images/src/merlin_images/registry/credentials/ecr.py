@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import os
+import logging
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -20,6 +20,7 @@ import botocore.config
 import botocore.exceptions
 import botocore.session
 
+from merlin.hidden import ENVIRON
 from merlin_images.registry.credentials.port import Credential
 from merlin_images.registry.errors import RegistryDenied, RegistryUnavailable
 
@@ -29,6 +30,9 @@ _HOST = re.compile(
 )
 # A token that is about to expire would not last through a long push.
 _EARLY = timedelta(minutes=30)
+# Told to log everything, it writes down bodies and headers: session tokens, and passwords of ours.
+for _name in ("auth", "endpoint", "parsers", "hooks", "httpsession", "regions"):
+    logging.getLogger(f"botocore.{_name}").setLevel(logging.INFO)
 _NOBODY = (
     botocore.exceptions.NoCredentialsError,
     botocore.exceptions.PartialCredentialsError,
@@ -63,7 +67,7 @@ class EcrCredentials:
         host: str = "",
         *,
         region: str = "",
-        environ: Mapping[str, str] = os.environ,
+        environ: Mapping[str, str] = ENVIRON,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._host = host
@@ -93,12 +97,13 @@ class EcrCredentials:
     def _ask(self, host: str) -> _Token:
         with _named(host, "ecr:GetAuthorizationToken"):
             session = botocore.session.Session()
-            answer = self._client(host, session).get_authorization_token()
-        [data] = answer["authorizationData"][:1]
-        user, _, password = base64.b64decode(data["authorizationToken"]).decode().partition(":")
-        source = f"an ECR token, by AWS credentials from {session.get_credentials().method}"
-        credential = Credential(user, password, source=source)
-        return _Token(credential, data["expiresAt"].astimezone(UTC))
+            token = _token_in(
+                self._client(host, session).get_authorization_token(),
+                source=f"an ECR token, by AWS credentials from {session.get_credentials().method}",
+            )
+        if token is None:
+            raise RegistryUnavailable(f"AWS answered no token to sign in to {host}.", host=host)
+        return token
 
     def _client(self, host: str, session: Any) -> Any:
         return session.create_client(
@@ -112,6 +117,16 @@ class EcrCredentials:
                 ignore_configured_endpoint_urls=True,
             ),
         )
+
+
+def _token_in(answer: Mapping[str, Any], *, source: str) -> _Token | None:
+    try:
+        data = answer["authorizationData"][0]
+        user, _, password = base64.b64decode(data["authorizationToken"]).decode().partition(":")
+        credential = Credential(user, password, source=source)
+        return _Token(credential, data["expiresAt"].astimezone(UTC))
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError):
+        return None
 
 
 @contextlib.contextmanager

@@ -7,7 +7,6 @@ gcloud's login, or the metadata server (workload identity on GKE). Needs the ext
 from __future__ import annotations
 
 import json
-import os
 import re
 import threading
 from collections.abc import Callable, Mapping
@@ -20,6 +19,7 @@ import httpx2
 from google.oauth2 import service_account
 
 from merlin.artifacts.google_transport import GoogleTransport
+from merlin.hidden import ENVIRON
 from merlin_images.registry.credentials.port import Credential
 from merlin_images.registry.errors import RegistryDenied, RegistryUnavailable
 
@@ -48,7 +48,7 @@ class GoogleCredentials:
         *,
         key_file: Path | None = None,
         load: Callable[[], google.auth.credentials.Credentials] | None = None,
-        environ: Mapping[str, str] = os.environ,
+        environ: Mapping[str, str] = ENVIRON,
     ) -> None:
         self._host = host
         self._key_file = key_file
@@ -78,10 +78,7 @@ class GoogleCredentials:
     def _found(self) -> google.auth.credentials.Credentials:
         try:
             if self._key_file is not None:
-                key = json.loads(self._key_file.read_text())
-                return service_account.Credentials.from_service_account_info(  # type: ignore[no-untyped-call, no-any-return]
-                    key, scopes=[_SCOPE]
-                )
+                return _from_key_file(self._key_file)
             credentials: google.auth.credentials.Credentials = google.auth.default(scopes=[_SCOPE])[
                 0
             ]
@@ -111,3 +108,10 @@ class GoogleCredentials:
                 "roles/artifactregistry.writer.",
                 host=host,
             ) from None
+
+
+def _from_key_file(file: Path) -> google.auth.credentials.Credentials:
+    key = json.loads(file.read_text())
+    return service_account.Credentials.from_service_account_info(  # type: ignore[no-untyped-call, no-any-return]
+        key, scopes=[_SCOPE]
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from merlin_images.registry.credentials.port import Credential
@@ -25,21 +26,27 @@ class PasswordFile:
         if host != self._host:
             return None
         try:
-            text = self._file.read_text().rstrip("\r\n")
+            found = _read(self._file, self._username)
         except (OSError, UnicodeDecodeError) as error:
             raise RegistryDenied(
                 f"The password file {self._file} cannot be read: {type(error).__name__}.",
                 hint="Check registry.password_file.",
                 host=host,
             ) from None
-        source = f"the password file {self._file}"
-        if self._username:
-            return Credential(self._username, text, source=source)
-        user, colon, password = text.partition(":")
-        if not colon or not user:
+        if found is None:
             raise RegistryDenied(
                 f"The password file {self._file} does not hold user:password.",
                 hint="Write it so, or set registry.username.",
                 host=host,
             )
-        return Credential(user, password, source=source)
+        return replace(found, source=f"the password file {self._file}")
+
+
+def _read(file: Path, username: str) -> Credential | None:
+    """Return what a file holds; ``None`` if there is no user. Never raises with the text at hand:
+    tracebacks may show local variables."""
+    text = file.read_text().rstrip("\r\n")
+    if username:
+        return Credential(username, text)
+    user, colon, password = text.partition(":")
+    return Credential(user, password) if colon and user else None
