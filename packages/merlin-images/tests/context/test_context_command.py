@@ -16,7 +16,10 @@ from merlin.artifacts.local import LocalStore
 from merlin.artifacts.memory import open_memory
 from merlin.cli.main import run
 from merlin_images.context.write import FACTS
+from merlin_images.image.manifest import canonical_json
 from merlin_images.registry.layout import LayoutRegistry
+from merlin_images.registry.port import OCI_INDEX
+from merlin_images.registry.reference import Reference
 
 Capture = pytest.CaptureFixture[str]
 Context = Callable[..., int]
@@ -287,6 +290,31 @@ def test_the_base_is_fetched_as_builders_look_for_it(
     assert json.loads(capsys.readouterr().out)["base"]["image"].endswith(f"@{digest}")
     assert [e.digest for e in LayoutRegistry(tmp_path / "layout").entries()] == [digest]
     assert run(["image", "validate", f"layout:{tmp_path / 'layout'}"]) == 0
+
+
+def test_the_digest_of_an_index_leads_kaniko_to_the_platforms_image(
+    context: Context, small_base: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "several"
+    shutil.copytree(small_base.removeprefix("layout:"), folder)
+    layout = LayoutRegistry(folder)
+    image = layout.entries()[0]
+    body = canonical_json(
+        {
+            "schemaVersion": 2,
+            "mediaType": OCI_INDEX,
+            "manifests": [
+                {**image.to_dict(), "platform": {"architecture": "amd64", "os": "linux"}}
+            ],
+        }
+    )
+    index = layout.write_manifest(Reference("base.test", "base", tag="all"), OCI_INDEX, body)
+    base = ["--base", f"layout:{folder}@{index.digest}", "--base-to", str(tmp_path / "base")]
+    for _ in range(2):
+        assert context(*base, "--base-format", "kaniko-cache") == 0
+        for name in (image.digest, index.digest):
+            found = LayoutRegistry(tmp_path / "base" / name).entries()
+            assert [entry.digest for entry in found] == [image.digest]
 
 
 def test_a_base_that_cannot_be_found_later_is_refused(
