@@ -24,7 +24,8 @@ RUN ["python3", "/opt/merlin/base/fetch_jars.py", "--to=/opt/spark/jars", "/opt/
 ENV PATH="/opt/uv/bin:/opt/spark/bin:${PATH}" \
     SPARK_HOME="/opt/spark" \
     UV_PYTHON_DOWNLOADS="never" \
-    UV_LINK_MODE="copy"
+    UV_LINK_MODE="copy" \
+    UV_SYSTEM_CERTS="true"
 
 USER 185:0
 ENTRYPOINT ["/opt/entrypoint.sh"]

@@ -14,6 +14,7 @@ RUN ["python3", "-m", "pip", "install", "--no-cache-dir", "--only-binary=:all:",
 
 ENV PATH="/opt/uv/bin:${PATH}" \
     UV_PYTHON_DOWNLOADS="never" \
-    UV_LINK_MODE="copy"
+    UV_LINK_MODE="copy" \
+    UV_SYSTEM_CERTS="true"
 
 USER 65532:65532
