@@ -162,12 +162,20 @@ def test_context_build_and_push_give_an_image_that_answers_like_the_native_build
     context = place.folder / "context"
     command = ["image", "context", "--model-url", "s3://models/7/model", "--python", "3.11"]
     command += ["--to", str(context)]
+    # The build sees the base as a folder, as it does where it has no registry in reach.
+    place.buildah.save(base_image, place.folder / "saved")
+    command += [
+        "--base",
+        f"layout:{place.folder / 'saved'}",
+        "--base-to",
+        str(place.folder / "oci"),
+    ]
     command += ["--environment-url", "s3://models/7/environment/requirements.txt"]
     assert run([*command, "--build-arg", "MODEL_NAME=scores"]) == 0
     assert "Left out merlin-sdk" in capsys.readouterr().out
 
     arguments = {
-        "BASE_IMAGE": base_image,
+        "BASE_IMAGE": f"oci:{place.folder / 'oci'}",
         "MODEL_NAME": "scores",
         "MODEL_VERSION": "1",
         "MODEL_ARTIFACTS_URL": "s3://models/7/model",
