@@ -23,11 +23,13 @@ def iris() -> tuple[Any, dict[str, bytes], list[list[float]]]:
     return model, {"model.joblib": buffer.getvalue()}, data.data[::10].tolist()
 
 
-def python_function(body: str, requirements: list[str] | None = None) -> dict[str, bytes]:
+def python_function(
+    body: str, requirements: list[str] | None = None, *, base: type = PyFuncModel
+) -> dict[str, bytes]:
     """An MLflow pyfunc folder whose ``infer(self, request, **kwargs)`` has the given body."""
-    namespace: dict[str, Any] = {"PyFuncModel": PyFuncModel}
+    namespace: dict[str, Any] = {"Base": base}
     source = (
-        "class UserModel(PyFuncModel):\n"
+        "class UserModel(Base):\n"
         "    def initialize(self, artifacts):\n        self.artifacts = artifacts\n"
         f"    def infer(self, request, **kwargs):\n        {body}\n"
     )

@@ -145,6 +145,35 @@ def test_dry_run_of_a_good_model(iris_folder):
     assert "dry run success" in run.stderr
 
 
+def test_dry_run_of_a_model_for_prediction_jobs(make_pyfunc, iris_folder):
+    base = "class PyFuncV2Model:\n    pass\n"
+    good = make_pyfunc(
+        f"{base}class Model(PyFuncV2Model):\n"
+        "    def initialize(self, artifacts):\n        assert artifacts\n"
+        "    def infer(self, model_input):\n        return model_input\n",
+        artifacts={"weights": "1"},
+    )
+    run = _serve("--model-dir", str(good), "--dry-run", "--batch")
+    assert (run.returncode, run.stdout) == (0, "")
+    assert "dry run success" in run.stderr
+    assert _serve("--model-dir", str(good), "--batch").returncode == 2
+
+    broken = make_pyfunc(
+        f"{base}class Model(PyFuncV2Model):\n"
+        "    def initialize(self, artifacts):\n        import not_there\n"
+        "    def infer(self, model_input):\n        return model_input\n"
+    )
+    run = _serve("--model-dir", str(broken), "--dry-run", "--batch")
+    assert run.returncode == 3
+    assert json.loads(run.stdout.splitlines()[-1])["missing_module"] == "not_there"
+
+    idle = make_pyfunc(f"{base}class Model(PyFuncV2Model):\n    pass\n")
+    for folder, sentence in ((idle, "has no infer"), (iris_folder, "has no MLmodel file")):
+        run = _serve("--model-dir", str(folder), "--dry-run", "--batch")
+        assert run.returncode == 3
+        assert sentence in json.loads(run.stdout.splitlines()[-1])["error"]
+
+
 def test_mlflow_sklearn_folder(tmp_path, iris_folder):
     (tmp_path / "model.pkl").write_bytes(b"")
     estimator = joblib.load(iris_folder / "model.joblib")

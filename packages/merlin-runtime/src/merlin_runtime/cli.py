@@ -54,7 +54,10 @@ def main(argv: Sequence[str], environ: MutableMapping[str, str]) -> int:
     except UsageError as error:
         print(f"merlin_runtime: {error}", file=sys.stderr)  # noqa: T201
         return exit_codes.USAGE
-    options = _parser(defaults).parse_args(argv)
+    parser = _parser(defaults)
+    options = parser.parse_args(argv)
+    if options.batch and not options.dry_run:
+        parser.error("--batch is for --dry-run: models of prediction jobs are not served")
     if options.exit_with_parent is not None:
         parent_death.exit_with(options.exit_with_parent or os.getppid())
     signal.signal(signal.SIGTERM, _stop_early)
@@ -70,20 +73,25 @@ def main(argv: Sequence[str], environ: MutableMapping[str, str]) -> int:
         sentence = f"gRPC needs {missing}, which the model's environment lacks."
         print(f"merlin_runtime: {sentence}", file=sys.stderr)  # noqa: T201
         return exit_codes.USAGE
-    return _dry_run(settings) if options.dry_run else _serve(settings, options.workers)
+    if options.dry_run:
+        return _dry_run(settings, batch=options.batch)
+    return _serve(settings, options.workers)
 
 
-def _dry_run(settings: Settings) -> int:
-    from merlin_runtime.models.loading import load_model  # noqa: PLC0415
+def _dry_run(settings: Settings, *, batch: bool) -> int:
+    from merlin_runtime.models.loading import check_batch_model, load_model  # noqa: PLC0415
 
-    phases = StartupPhases()
+    phases, kind = StartupPhases(), "pyfunc_v2"
     try:
-        model = load_model(
-            settings.model_dir, settings.model_type, phases, protocol=settings.protocol
-        )
+        if batch:
+            check_batch_model(settings.model_dir, phases)
+        else:
+            kind = load_model(
+                settings.model_dir, settings.model_type, phases, protocol=settings.protocol
+            ).kind
     except ModelLoadFailed as failure:
         return _load_failed(failure)
-    _LOG.info("dry run success", extra={"fields": {"type": model.kind, "seconds": phases.seconds}})
+    _LOG.info("dry run success", extra={"fields": {"type": kind, "seconds": phases.seconds}})
     return exit_codes.STOPPED
 
 
@@ -282,6 +290,7 @@ def _parser(defaults: Defaults) -> argparse.ArgumentParser:
         help="log each prediction (ACCESS_LOG=1)",
     )
     add("--dry-run", action="store_true", help="load the model, then exit")
+    add("--batch", action="store_true", help="with --dry-run: it is a model of prediction jobs")
     return parser
 
 

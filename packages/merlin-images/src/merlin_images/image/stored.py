@@ -10,7 +10,7 @@ from merlin_images.image.config import parse_config
 from merlin_images.image.errors import InvalidImage
 from merlin_images.image.manifest import Manifest, choose_platform, parse_manifest
 from merlin_images.registry.errors import ImageNotFound
-from merlin_images.registry.port import DOCKER_INDEX, OCI_INDEX, Descriptor, ImageRegistry
+from merlin_images.registry.port import DOCKER_INDEX, OCI_INDEX, Descriptor, ReadsImages
 from merlin_images.registry.reference import Reference
 
 _LARGEST_CONFIG = 16 * 2**20
@@ -27,7 +27,7 @@ class StoredImage:
 
 
 def read_image(
-    registry: ImageRegistry, reference: Reference, *, architecture: str = "amd64"
+    registry: ReadsImages, reference: Reference, *, architecture: str = "amd64"
 ) -> StoredImage:
     """Read manifest and config, through an index if there is one.
 

@@ -16,7 +16,7 @@ from merlin_images.image.layer_bytes import decompressed
 from merlin_images.image.manifest import digest_of
 from merlin_images.image.stored import StoredImage, read_image
 from merlin_images.registry.errors import DigestMismatch, ImageNotFound
-from merlin_images.registry.port import Descriptor, ImageRegistry
+from merlin_images.registry.port import Descriptor, ReadsImages
 from merlin_images.registry.reference import Reference
 
 
@@ -43,7 +43,7 @@ class Validation:
 
 
 def validate(
-    registry: ImageRegistry,
+    registry: ReadsImages,
     reference: Reference,
     progress: Progress,
     *,
@@ -59,7 +59,7 @@ def validate(
 
 
 def check_image(
-    registry: ImageRegistry,
+    registry: ReadsImages,
     reference: Reference,
     progress: Progress,
     *,
@@ -112,7 +112,7 @@ def _manifest_problems(image: StoredImage, body: bytes) -> Iterator[str]:
 
 
 def _layer_problems(
-    registry: ImageRegistry, reference: Reference, layer: Descriptor, diff_id: str, advance: Any
+    registry: ReadsImages, reference: Reference, layer: Descriptor, diff_id: str, advance: Any
 ) -> Iterator[str]:
     name = layer.digest
     try:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from merlin.progress import Progress, Step, step
 from merlin_images.registry.digests import verified
 from merlin_images.registry.manifests import read_links
-from merlin_images.registry.port import BlobWrite, Descriptor, ImageRegistry
+from merlin_images.registry.port import BlobWrite, Descriptor, ImageRegistry, ReadsImages
 from merlin_images.registry.reference import Reference
 
 AT_ONCE = 8
@@ -17,7 +17,7 @@ AT_ONCE = 8
 
 
 def copy_image(
-    source: ImageRegistry,
+    source: ReadsImages,
     source_reference: Reference,
     target: ImageRegistry,
     target_reference: Reference,
@@ -47,7 +47,7 @@ def copy_image(
 class _Copier:
     def __init__(
         self,
-        source: ImageRegistry,
+        source: ReadsImages,
         source_reference: Reference,
         target: ImageRegistry,
         target_reference: Reference,

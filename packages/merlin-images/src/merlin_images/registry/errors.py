@@ -34,6 +34,14 @@ class ImageNotFound(RegistryError):
     kind = Kind.NOT_FOUND
 
 
+class ArchiveInvalid(RegistryError):
+    """A file is no image archive, or holds not exactly one image."""
+
+    code = "image_archive_invalid"
+    kind = Kind.INVALID
+    hint = "Give an OCI layout folder, an OCI archive or a Docker archive, uncompressed."
+
+
 class BlobsMissing(RegistryError):
     """A manifest named blobs that the repository lacks; ``data["digests"]`` lists them all."""
 

@@ -81,6 +81,21 @@ class BlobWrite(Enum):
     UPLOADED = "uploaded"
 
 
+class ReadsImages(Protocol):
+    """What reading an image needs; every `ImageRegistry` has it, and so has a file that holds one.
+
+    Both methods are those of `ImageRegistry`.
+    """
+
+    def read_manifest(self, reference: Reference) -> tuple[Descriptor, bytes]:
+        """Return a manifest or index, verified. Raises `ImageNotFound`."""
+
+    def read_blob(
+        self, repository: Reference, descriptor: Descriptor, *, offset: int = 0
+    ) -> Iterator[bytes]:
+        """Stream a blob from ``offset``; verified when read from 0. Raises `ImageNotFound`."""
+
+
 class ImageRegistry(Protocol):
     """A registry. References name the host too; a backend ignores or checks it."""
 

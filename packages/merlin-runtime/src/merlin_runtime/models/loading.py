@@ -61,6 +61,26 @@ def load_model(
     return loaded
 
 
+def check_batch_model(folder: Path, phases: StartupPhases) -> None:
+    """Load a model of prediction jobs, which predicts whole tables and answers no requests, and let
+    it go; fails as `load_model` does."""
+    try:
+        with phases.phase("import"):
+            loader = importlib.import_module(_LOADERS["pyfunc"])
+        loaded: Union[Model, PythonFunction] = loader.load(folder, phases)
+    except ModelLoadFailed:
+        raise
+    except BaseException as error:  # user code may also call sys.exit
+        raise _explain(error) from error
+    if not isinstance(loaded, PythonFunction):
+        raise ModelLoadFailed(f"{folder} holds a model of type {loaded.kind}, not a Python model.")
+    if not callable(getattr(loaded.instance, "infer", None)):
+        raise ModelLoadFailed(
+            f"The Python model, a {type(loaded.instance).__name__}, has no infer.",
+            hint="Subclass merlin.model.PyFuncV2Model for prediction jobs.",
+        )
+
+
 def _type_of(folder: Path) -> str:
     if not folder.is_dir():
         raise ModelLoadFailed(f"There is no model folder {folder}.")
