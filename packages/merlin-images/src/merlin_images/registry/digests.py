@@ -17,6 +17,15 @@ def digest_of(content: bytes, algorithm: str = "sha256") -> str:
     return f"{algorithm}:{hashlib.new(algorithm, content).hexdigest()}"
 
 
+def describe_chunks(media_type: str, chunks: Iterable[bytes]) -> Descriptor:
+    """Return the descriptor of a stream by reading it to its end."""
+    digest, size = hashlib.sha256(), 0
+    for chunk in chunks:
+        digest.update(chunk)
+        size += len(chunk)
+    return Descriptor(media_type, f"sha256:{digest.hexdigest()}", size)
+
+
 def split_digest(digest: str) -> tuple[str, str]:
     """Return algorithm and hexadecimal part. Raises `InvalidDigest`."""
     found = _DIGEST.fullmatch(digest)
