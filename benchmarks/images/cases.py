@@ -90,6 +90,12 @@ def single_builds(model: ModelFolder) -> list[Case]:
         ),
         Case("nothing changed", "one HEAD", lambda _: None),
         Case(
+            "nothing changed, under a lease",
+            "no request",
+            lambda _: None,
+            lambda side, _: side.take_lease(),
+        ),
+        Case(
             "new lock, wheels known",
             "≤ 1 s",
             lambda number: model.require(ADDITIONS[number % len(ADDITIONS)]),

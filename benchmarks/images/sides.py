@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -83,9 +82,10 @@ class Ours:
     def move(self, name: str) -> None:
         self._repository = f"ours/{name}"
 
-    def lease(self) -> None:
-        """Have what the registry was asked once count as known for a while."""
+    def take_lease(self) -> None:
+        """Have what the registry is asked now count as known for a while."""
         self.builder = self._builder(self._cache, lease_seconds=LEASE_SECONDS)
+        self.build()
 
     def other_lock(self, added: str) -> None:
         """Know the wheels of a lock that is still to be made, as other models brought them."""
@@ -151,6 +151,9 @@ class Buildah:
     def move(self, name: str) -> None:
         self._name = f"buildah/{name}"
 
+    def take_lease(self) -> None:
+        """There is none."""
+
     def other_lock(self, added: str) -> None:
         """Have the next build install anew, from wheels that uv knows."""
         self._install(added)
@@ -190,4 +193,3 @@ class Buildah:
 
 
 Side = Ours | Buildah
-Work = Callable[[], None]

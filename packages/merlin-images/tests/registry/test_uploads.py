@@ -184,7 +184,7 @@ class Refusing(Counted):
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
         if "chunked" in request.headers.get("Transfer-Encoding", ""):
             self.refused += 1
-            return httpx2.Response(413)
+            return httpx2.Response(413, stream=httpx2.ByteStream(b""))
         return super().handle_request(request)
 
 

@@ -13,8 +13,8 @@ import hashlib
 import re
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -27,6 +27,7 @@ from merlin_images.builders.assembly import assemble
 from merlin_images.builders.leases import Leases
 from merlin_images.builders.port import BuildRequest, BuiltImage, LayerReport
 from merlin_images.builders.push import Blob, Pusher, base_blob
+from merlin_images.builders.pushes import Pushes, Threads
 from merlin_images.builders.single_flight import SingleFlight
 from merlin_images.builders.system_libraries import SystemLibraries
 from merlin_images.environments.download import WheelCache
@@ -46,14 +47,13 @@ from merlin_images.image.platform import parse_platform
 from merlin_images.image.stored import read_image
 from merlin_images.layers.codecs import codec as layer_codec
 from merlin_images.layers.layer_store import Layer, LayerStore
-from merlin_images.layers.model import ModelFolder, ModelLayer, list_model, model_layers
+from merlin_images.layers.model import ModelFolder, list_model, model_layers
 from merlin_images.layers.runtime import VENV_PREFIX, check_python, read_runtime, runtime_layer
 from merlin_images.layers.wheel import wheel_layers
 from merlin_images.registry.port import BlobWrite, Descriptor, ImageRegistry
 from merlin_images.registry.reference import Reference
 
 _FORMAT = "image/2"
-_THREADS = 8
 _REMEMBERED = 512
 
 
@@ -178,8 +178,8 @@ class NativeBuilder:
             known=self._layers,
             progress=progress,
         )
-        with _Threads() as threads:
-            pushes = _Pushes(threads, pusher)
+        with Threads() as threads:
+            pushes = Pushes(threads, pusher)
             choosing = threads.submit(
                 self._bases.choose,
                 request.base or self._default_base,
@@ -204,7 +204,7 @@ class NativeBuilder:
             system = self._system_layers(base, lock, model, progress)
             runtime = self._runtime_layer(base, lock)
             of_model = copying.result()
-            pushes.add_of_model(of_model)
+            pushes.of_model(of_model)
             layers = [
                 *system,
                 *dependencies,
@@ -243,7 +243,7 @@ class NativeBuilder:
         spec: EnvironmentSpec,
         created: datetime,
         choosing: Future[Base],
-        pushes: _Pushes,
+        pushes: Pushes,
         *,
         progress: Progress,
     ) -> tuple[Lock, list[tuple[Layer, bool]]]:
@@ -338,52 +338,6 @@ class NativeBuilder:
                 del self._reports[next(iter(self._reports))]
             self._reports[built.reference.digest] = built
         return built
-
-
-class _Threads(ThreadPoolExecutor):
-    """Threads of one build; when the build fails, what has not begun does not begin."""
-
-    def __init__(self) -> None:
-        super().__init__(_THREADS, "build")
-
-    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
-        self.shutdown(cancel_futures=kind is not None)
-
-
-class _Pushes:
-    """Blobs on their way, each once; several threads may start them."""
-
-    def __init__(self, threads: _Threads, pusher: Pusher) -> None:
-        self._threads = threads
-        self._pusher = pusher
-        self._outcomes: dict[str, Future[BlobWrite]] = {}
-        self._lock = threading.Lock()
-        self.blobs: dict[str, Blob] = {}
-
-    def start(self, blobs: Iterable[Blob]) -> None:
-        for blob in blobs:
-            digest = blob.descriptor.digest
-            with self._lock:
-                if digest not in self.blobs:
-                    self.blobs[digest] = blob
-                    self._outcomes[digest] = self._threads.submit(self._pusher.blob, blob)
-
-    def add_of_model(self, layers: Iterable[ModelLayer]) -> None:
-        for own in layers:
-            blob = Blob(own.layer.descriptor, own.layer.title, own.open)
-            if own.made and not own.layer.kept:
-                self._sent(blob)
-            else:
-                self.start([blob])
-
-    def _sent(self, blob: Blob) -> None:
-        with self._lock:
-            self.blobs[blob.descriptor.digest] = blob
-            done = self._outcomes[blob.descriptor.digest] = Future()
-        done.set_result(BlobWrite.UPLOADED)
-
-    def wait(self) -> dict[str, BlobWrite]:
-        return {digest: outcome.result() for digest, outcome in self._outcomes.items()}
 
 
 def _report(
