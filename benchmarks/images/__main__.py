@@ -99,7 +99,7 @@ def _single(model: ModelFolder, ours: Ours, buildah: Buildah | None, rounds: int
             row.ours.append(_seconds(ours.build))
             row.cpu.append(_cpu_seconds() - busy)
             row.requests.append(ours.wire.requests - before)
-            if buildah:
+            if buildah and case.has_peer:
                 case.begin(buildah, number)
                 row.theirs.append(_seconds(buildah.build))
         print(f"round {number + 1} of {rounds} done", file=sys.stderr)
@@ -159,8 +159,8 @@ def _print_single(rows: list[Row], rounds: int) -> None:
             _time(min(row.ours)),
             _time(statistics.median(row.cpu)),
             f"{statistics.median(row.requests):.0f}",
-            _time(theirs),
-            f"{ratio:.1f}",
+            _time(theirs) if row.theirs else "",
+            f"{ratio:.1f}" if row.theirs else "",
         )
     Console(width=_WIDTH).print(table)
 

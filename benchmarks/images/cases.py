@@ -55,12 +55,14 @@ def _replace(path: Path, content: bytes) -> None:
 
 @dataclass(frozen=True)
 class Case:
-    """``prepare`` changes the model once a round, ``begin`` each side before it is timed."""
+    """``prepare`` changes the model once a round, ``begin`` each side before it is timed; some
+    cases have no peer."""
 
     title: str
     aim: str
     prepare: Callable[[int], object]
     begin: Callable[[Side, int], object] = lambda _side, _number: None
+    has_peer: bool = True
 
 
 def single_builds(model: ModelFolder) -> list[Case]:
@@ -94,6 +96,7 @@ def single_builds(model: ModelFolder) -> list[Case]:
             "no request",
             lambda _: None,
             lambda side, _: side.take_lease(),
+            has_peer=False,
         ),
         Case(
             "new lock, wheels known",

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from merlin.progress import Progress, Step, step
 from merlin_images.image.base import Base, BaseLayer
 from merlin_images.layers.layer_store import LayerStore
-from merlin_images.registry.digests import describe_chunks
+from merlin_images.registry.digests import describe_chunks, verified
 from merlin_images.registry.errors import BlobsMissing
 from merlin_images.registry.port import (
     OCI_MANIFEST,
@@ -115,7 +115,7 @@ class Pusher:
             outcome = self._registry.write_blob(
                 self._repository,
                 blob.descriptor,
-                lambda: _counted(blob.open(), running),
+                lambda: verified(blob.open(), blob.descriptor).watched(running.advance),
                 mount_from=self._sources(blob),
             )
             running.detail = outcome.value

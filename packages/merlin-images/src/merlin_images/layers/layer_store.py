@@ -21,7 +21,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -29,6 +29,7 @@ from pathlib import Path
 from merlin_images.file_lock import exclusive, exclusive_folder
 from merlin_images.layers.codecs import Codec
 from merlin_images.layers.errors import LayerDamaged, LayerStoreFull
+from merlin_images.registry.digests import VerifiedChunks
 from merlin_images.registry.port import Descriptor
 
 _CHUNK = 256 * 1024
@@ -125,21 +126,25 @@ class LayerStore:
 
     def open(
         self, layer: Layer, source: Callable[[], Iterable[bytes]] | None = None
-    ) -> Iterator[bytes]:
-        """Yield the compressed bytes, verified. Raises `LayerDamaged`, where it can at the call.
+    ) -> VerifiedChunks:
+        """Return the compressed bytes, verified as they are read.
+
+        Raises `LayerDamaged`, where it can at the call, else before the last chunk.
 
         Of a layer that is not kept the bytes come from ``source``. What turns out not to be the
         layer is dropped, so the next build makes it anew.
         """
         if not layer.kept:
-            return self._verified(layer, source() if source else ())
+            return VerifiedChunks(
+                self._verified(layer, source() if source else ()), layer.descriptor
+            )
         path = self._blob(layer.descriptor.digest)
         try:
             if path.stat().st_size != layer.descriptor.size:
                 self._drop(layer)
         except FileNotFoundError:
             self._drop(layer)
-        return self._verified(layer, _chunks(path))
+        return VerifiedChunks(self._verified(layer, _chunks(path)), layer.descriptor)
 
     @contextmanager
     def uploading(self, host: str, digest: str) -> Iterator[None]:
@@ -215,7 +220,7 @@ class LayerStore:
         self._records.mkdir(parents=True, exist_ok=True)
         partial.rename(self._records / _hash(layer.key))
 
-    def _verified(self, layer: Layer, chunks: Iterable[bytes]) -> Iterator[bytes]:
+    def _verified(self, layer: Layer, chunks: Iterable[bytes]) -> Generator[bytes, None, None]:
         """Hold the last chunk back until all of them turned out to be the layer."""
         digest, size = hashlib.sha256(), 0
         for chunk in chunks:

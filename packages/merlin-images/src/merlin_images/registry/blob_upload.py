@@ -13,7 +13,7 @@ import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urljoin
 
 import httpx2
 
@@ -223,7 +223,7 @@ class BlobUploads:
             size = min(at_once, descriptor.size - sent)
             answer = self._send(
                 "PATCH",
-                str(session.url),
+                session.url,
                 repository,
                 budget,
                 size=size,
@@ -253,7 +253,7 @@ class BlobUploads:
                 size += len(chunk)
                 yield chunk
 
-        answer = self._send("PATCH", str(session.url), repository, budget, content=hashed)
+        answer = self._send("PATCH", session.url, repository, budget, content=hashed)
         name = f"sha256:{digest.hexdigest()}"
         descriptor = Descriptor("application/octet-stream", name, size)
         if answer.status not in _OK:
@@ -329,7 +329,7 @@ class BlobUploads:
     def _send(
         self,
         method: str,
-        url: str,
+        url: httpx2.URL,
         repository: str,
         budget: Budget,
         *,
@@ -387,7 +387,7 @@ class BlobUploads:
         """Read where an upload goes on; the spec wants every answer to say so, and not all do."""
         location = answer.headers.get("Location")
         if location:
-            url = self._http.absolute(answer.url.join(location))
+            url = self._http.absolute(httpx2.URL(urljoin(str(answer.url), location)))
         elif before is not None:
             url = before.url
         else:
@@ -410,6 +410,7 @@ def _number(answer: Answer, header: str, otherwise: int) -> int:
     return int(text) if text.isascii() and text.isdigit() else otherwise
 
 
-def _closing(session: httpx2.URL, digest: str) -> str:
+def _closing(session: httpx2.URL, digest: str) -> httpx2.URL:
     """Append the digest to a Location that is otherwise kept letter by letter: it holds state."""
-    return f"{session}{'&' if session.query else '?'}{urlencode({'digest': digest})}"
+    query = urlencode({"digest": digest})
+    return httpx2.URL(f"{session}{'&' if session.query else '?'}{query}")

@@ -37,9 +37,10 @@ def split_digest(digest: str) -> tuple[str, str]:
 class VerifiedChunks:
     """Chunks that end only if all of them make up the descriptor; see `verified`."""
 
-    def __init__(self, chunks: Iterable[bytes], descriptor: Descriptor) -> None:
+    def __init__(self, chunks: Generator[bytes, None, None], descriptor: Descriptor) -> None:
+        """``chunks`` do the verifying: they raise before their last one if something is wrong."""
         self.descriptor = descriptor
-        self._chunks = _verify(chunks, descriptor)
+        self._chunks = chunks
         self._told: Callable[[int], object] = lambda _count: None
 
     def watched(self, tell: Callable[[int], object]) -> VerifiedChunks:
@@ -70,7 +71,7 @@ def verified(chunks: Iterable[bytes], descriptor: Descriptor) -> VerifiedChunks:
         known = chunks.descriptor
         if (known.digest, known.size) == (descriptor.digest, descriptor.size):
             return chunks
-    return VerifiedChunks(chunks, descriptor)
+    return VerifiedChunks(_verify(chunks, descriptor), descriptor)
 
 
 def _verify(chunks: Iterable[bytes], descriptor: Descriptor) -> Generator[bytes, None, None]:

@@ -248,7 +248,11 @@ class HttpTransport:
 
     def absolute(self, url: httpx2.URL | str) -> httpx2.URL:
         """Return where a path or a Location leads, refusing to fall from https to http."""
-        target = self.base_url.join(url)
+        # Parsing is most of the cost of a small request: locations carry long states.
+        if isinstance(url, httpx2.URL) and url.is_absolute_url:
+            target = url
+        else:
+            target = self.base_url.join(url)
         if target.scheme == "http" and self.base_url.scheme == "https":
             # Registries behind a proxy that ends TLS often do not know their own scheme.
             if target.host != self.base_url.host:
