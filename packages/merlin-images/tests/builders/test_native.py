@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +19,7 @@ from merlin_images.builders.port import BuildRequest
 from merlin_images.image import annotation_keys
 from merlin_images.image.errors import BaseNotFound, BasePythonMismatch, BaseUnsuitable
 from merlin_images.image.stored import read_image
+from merlin_images.image.validate import validate
 from merlin_images.layers.runtime import PythonNotSupported
 from merlin_images.registry.embedded.storage import RegistryStorage
 from merlin_images.registry.errors import BlobsMissing, RegistryUnavailable
@@ -26,6 +27,7 @@ from merlin_images.registry.layout import LayoutRegistry
 from merlin_images.registry.memory import MemoryRegistry
 from merlin_images.registry.port import BlobWrite, Descriptor, ImageRegistry
 from merlin_images.registry.reference import Reference
+from merlin_images.registry.samples import describe
 
 MakeBase = Callable[..., str]
 MakeCache = Callable[[], Path]
@@ -144,6 +146,100 @@ def test_nothing_changed_costs_one_look(
     assert registry.asked == {"resolve": 1}
 
 
+def test_one_look_at_the_requested_tag_tells_that_nothing_changed(
+    builder: NativeBuilder, registry: Recording, wanted: BuildRequest
+) -> None:
+    tagged = replace(wanted, target=replace(wanted.target, tag="7"))
+    builder.build(tagged, Silent())
+    registry.asked.clear()
+    assert builder.build(tagged, Silent()).reused
+    assert registry.asked == {"resolve": 1}
+
+
+class Clock:
+    """Time that passes when told to."""
+
+    def __init__(self) -> None:
+        self.time = 100.0
+
+    def __call__(self) -> float:
+        return self.time
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def trusting(registry: Recording, make_cache: MakeCache, clock: Clock) -> NativeBuilder:
+    return NativeBuilder(lambda _: registry, make_cache(), lease_seconds=5, monotonic=clock)
+
+
+@pytest.mark.parametrize("tag", ["", "7"])
+def test_what_was_seen_a_moment_ago_is_not_asked_for(
+    trusting: NativeBuilder, registry: Recording, wanted: BuildRequest, clock: Clock, tag: str
+) -> None:
+    tagged = replace(wanted, target=replace(wanted.target, tag=tag))
+    built = trusting.build(tagged, Silent())
+    registry.asked.clear()
+    clock.time += 4.9
+    again = trusting.build(tagged, Silent())
+    assert again.reused
+    assert again.reference == built.reference
+    assert not registry.asked
+    clock.time += 0.1
+    assert trusting.build(tagged, Silent()).reused
+    assert registry.asked == {"resolve": 1}, "and the answer is good for as long again"
+    registry.asked.clear()
+    clock.time += 4.9
+    trusting.build(tagged, Silent())
+    assert not registry.asked
+
+
+def test_a_lease_is_for_the_very_inputs(
+    trusting: NativeBuilder, store: ArtifactStore, wanted: BuildRequest
+) -> None:
+    trusting.build(wanted, Silent())
+    store.write("7/model/python_model.pkl", [b"another"])
+    assert not trusting.build(wanted, Silent()).reused
+
+
+def test_a_lease_ends_when_another_image_takes_the_tag(
+    trusting: NativeBuilder, registry: Recording, wanted: BuildRequest
+) -> None:
+    tagged = replace(wanted, target=replace(wanted.target, tag="7"))
+    one = trusting.build(tagged, Silent())
+    two = trusting.build(replace(tagged, model_name="other"), Silent())
+    assert one.reference.digest != two.reference.digest
+    assert trusting.build(tagged, Silent()).reused
+    named = registry.resolve(tagged.target)
+    assert named is not None
+    assert named.digest == one.reference.digest
+
+
+def test_an_image_that_was_deleted_is_built_again_after_the_lease(
+    trusting: NativeBuilder, registry: Recording, wanted: BuildRequest, clock: Clock
+) -> None:
+    built = trusting.build(wanted, Silent())
+    registry.delete_manifest(replace(built.reference, tag=""))
+    clock.time += 5
+    again = trusting.build(wanted, Silent())
+    assert not again.reused
+    assert again.reference == built.reference
+
+
+def test_both_tags_are_written_and_either_alone_is_completed(
+    builder: NativeBuilder, registry: Recording, wanted: BuildRequest
+) -> None:
+    tagged = replace(wanted, target=replace(wanted.target, tag="7"))
+    built = builder.build(tagged, Silent())
+    for left in ("7", built.reference.tag):
+        registry.delete_manifest(replace(built.reference, tag=left, digest=""))
+        assert builder.build(tagged, Silent()).reference == built.reference
+        assert registry.resolve(tagged.target) is not None
+
+
 def test_a_new_model_writes_its_layer_the_config_and_the_manifest(
     builder: NativeBuilder, registry: Recording, store: ArtifactStore, wanted: BuildRequest
 ) -> None:
@@ -241,6 +337,124 @@ def test_a_large_file_is_a_plain_layer_of_its_own(
     assert weights.media_type.endswith(".tar")
     assert weights.annotations[annotation_keys.LAYER_TITLE] == "artifacts/weights.bin"
     assert small.size < 2**20
+
+
+class Streaming(Recording):
+    """A registry that takes what is not named yet."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.breaks_at = 0
+
+    def stream_blob(
+        self,
+        repository: Reference,
+        media_type: str,
+        open_source: Callable[[], Iterable[bytes]],
+    ) -> Descriptor:
+        content = b""
+        for chunk in open_source():
+            content += chunk
+            if 0 < self.breaks_at <= len(content):
+                raise RegistryUnavailable("The registry went away.")
+        blob = describe(content, media_type)
+        super().write_blob(repository, blob, lambda: [content])
+        return blob
+
+
+class TestIntoStreaming(NativeContract):
+    @pytest.fixture
+    def registry(self) -> ImageRegistry:
+        return Streaming()
+
+
+WEIGHTS = 17 * 2**20
+
+
+class ReadOnce(MemoryStore):
+    """Counts how often the weights are read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reads = 0
+
+    def read(self, key: str, *, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
+        self.reads += key.endswith("weights.bin")
+        return super().read(key, offset=offset, length=length)
+
+
+@pytest.fixture
+def heavy(wanted: BuildRequest) -> tuple[BuildRequest, ReadOnce]:
+    """The same model with weights."""
+    store = ReadOnce()
+    for info in wanted.model.store.list(wanted.model.folder):
+        store.write(info.key, wanted.model.store.read(info.key))
+    store.write("7/model/artifacts/weights.bin", [bytes(2**20)] * 17)
+    return replace(wanted, model=replace(wanted.model, store=store)), store
+
+
+@pytest.mark.parametrize(("kind", "reads"), [(Streaming, 1), (Recording, 2)])
+def test_weights_go_to_the_registry_without_a_copy_on_disk(
+    heavy: tuple[BuildRequest, ReadOnce],
+    make_cache: MakeCache,
+    kind: type[Recording],
+    reads: int,
+) -> None:
+    request, store = heavy
+    registry, cache = kind(), make_cache()
+    builder = NativeBuilder(lambda _: registry, cache)
+    built = builder.build(request, Silent())
+    weights = built.layers[-1]
+    assert (weights.action, weights.made) == ("uploaded", True)
+    assert weights.size > WEIGHTS
+    assert store.reads == reads, "a registry that must know the digest first is told it first"
+    kept = [path for path in cache.rglob("*") if path.is_file() and path.stat().st_size > WEIGHTS]
+    assert not kept
+    assert validate(registry, built.reference, Silent()).digest == built.reference.digest
+
+
+def test_weights_are_mounted_into_another_repository_without_being_read(
+    heavy: tuple[BuildRequest, ReadOnce], make_cache: MakeCache
+) -> None:
+    request, store = heavy
+    registry = Streaming()
+    cache = make_cache()
+    NativeBuilder(lambda _: registry, cache).build(request, Silent())
+    store.reads = 0
+    there = replace(request, target=Reference("registry.test", "team/copy"), model_name="copy")
+    built = NativeBuilder(lambda _: registry, cache).build(there, Silent())
+    assert store.reads == 0
+    assert (built.layers[-1].action, built.layers[-1].made) == ("mounted", False)
+
+
+def test_weights_another_registry_lacks_are_read_again(
+    heavy: tuple[BuildRequest, ReadOnce], make_cache: MakeCache
+) -> None:
+    request, store = heavy
+    registry = Streaming()
+    builder = NativeBuilder(lambda _: registry, make_cache())
+    one = builder.build(request, Silent())
+    store.reads = 0
+    two = builder.build(replace(request, target=Reference("other.test", "team/fraud")), Silent())
+    assert store.reads == 1
+    assert two.layers[-1].action == "uploaded"
+    assert one.reference.digest == two.reference.digest
+
+
+def test_a_registry_that_goes_away_amid_the_weights_leaves_nothing(
+    heavy: tuple[BuildRequest, ReadOnce], make_cache: MakeCache
+) -> None:
+    request, store = heavy
+    registry = Streaming()
+    builder = NativeBuilder(lambda _: registry, make_cache())
+    registry.breaks_at = WEIGHTS // 2
+    with pytest.raises(RegistryUnavailable):
+        builder.build(request, Silent())
+    assert builder.find(request) is None
+    registry.breaks_at = 0
+    built = builder.build(request, Silent())
+    assert store.reads == 2
+    assert validate(registry, built.reference, Silent()).layers == len(built.layers)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ import pytest
 from merlin_images.layers.codecs import codec
 from merlin_images.layers.errors import LayerDamaged, LayerStoreFull
 from merlin_images.layers.layer_store import Layer, LayerStore
+from merlin_images.registry.port import OCI_LAYER, Descriptor
 
 
 def make(
@@ -142,3 +143,38 @@ def test_what_registries_hold(tmp_path: Path) -> None:
     assert set(store.repositories("localhost:5000", digest)) == {"a/b", "c__d/" + "e" * 240}
     store.forget("localhost:5000", "a/b", [digest, f"sha256:{'1' * 64}"])
     assert not store.holds("localhost:5000", "a/b", digest)
+
+
+def send_and_die(root: Path) -> None:
+    def die() -> Descriptor:
+        os.kill(os.getpid(), signal.SIGKILL)
+        raise AssertionError("killed")
+
+    LayerStore(root).send("k", kind="model", title="t", send=die)
+
+
+def test_a_killed_sender_leaves_no_record_and_blocks_nobody(tmp_path: Path) -> None:
+    process = multiprocessing.get_context("fork").Process(target=send_and_die, args=(tmp_path,))
+    process.start()
+    process.join(30)
+    assert process.exitcode == -signal.SIGKILL
+    store = LayerStore(tmp_path)
+    assert store.get("k") is None
+    sent = Descriptor(OCI_LAYER, f"sha256:{hashlib.sha256(b'tar').hexdigest()}", 3)
+    layer, made = store.send("k", kind="model", title="t", send=lambda: sent)
+    assert made
+    assert (layer.kept, layer.diff_id, layer.descriptor) == (False, sent.digest, sent)
+    assert LayerStore(tmp_path).get("k") == layer
+    assert b"".join(store.open(layer, lambda: [b"t", b"ar"])) == b"tar"
+
+
+@pytest.mark.parametrize("found", [[], [b"ta"], [b"rat"], [b"tar", b"r"]])
+def test_a_source_that_is_not_what_was_sent_is_said_and_its_record_dropped(
+    tmp_path: Path, found: list[bytes]
+) -> None:
+    store = LayerStore(tmp_path)
+    sent = Descriptor(OCI_LAYER, f"sha256:{hashlib.sha256(b'tar').hexdigest()}", 3)
+    layer, _ = store.send("k", kind="model", title="t", send=lambda: sent)
+    with pytest.raises(LayerDamaged, match="t is damaged"):
+        list(store.open(layer, lambda: found))
+    assert store.get("k") is None

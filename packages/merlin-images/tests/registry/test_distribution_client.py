@@ -320,7 +320,28 @@ def test_an_upload_starts_again_in_a_new_session() -> None:
     methods = [request.method for request in registry.asked]
     # Where it has come to is asked, unless the registry said that it lost the upload.
     asked = ["POST", "PUT", "GET", "DELETE"]
-    assert methods == ["HEAD", *asked, *asked, "POST", "PUT", "DELETE", "POST", "PUT"]
+    assert methods == [*asked, *asked, "POST", "PUT", "DELETE", "POST", "PUT"]
+
+
+def test_a_small_blob_is_asked_for_and_its_upload_opened_at_once() -> None:
+    registry = Registry(Uploads(httpx2.Response(201)))
+    assert upload(registry) is BlobWrite.UPLOADED
+    assert [request.method for request in registry.asked] == ["POST", "PUT"]
+    there = Registry(in_turn(httpx2.Response(201)))
+    assert upload(there) is BlobWrite.PRESENT
+    [asked] = there.asked
+    assert dict(asked.url.params) == {"mount": DIGEST, "from": HOME.repository}
+
+
+def test_a_large_blob_is_looked_for_before_it_is_sent() -> None:
+    large = bytes(5 << 20)
+    registry = Registry(in_turn(httpx2.Response(200)))
+
+    def never() -> list[bytes]:
+        raise AssertionError("sent")
+
+    assert registry.client.write_blob(HOME, describe(large), never) is BlobWrite.PRESENT
+    assert [request.method for request in registry.asked] == ["HEAD"]
 
 
 def test_other_bytes_are_said_by_the_registry_too() -> None:

@@ -154,6 +154,40 @@ def test_a_registry_that_takes_less_at_once_gets_chunks(docker_registry: str) ->
     registry.close()
 
 
+@pytest.mark.parts("docker-registry")
+def test_what_is_not_known_is_named_first_where_requests_are_bounded(docker_registry: str) -> None:
+    content = os.urandom(3 * MIB)
+    opens = []
+
+    def source() -> list[bytes]:
+        opens.append(1)
+        return [content]
+
+    home = Reference(docker_registry, f"uploads/{os.urandom(4).hex()}")
+    wire = Refusing()
+    registry = DistributionRegistry(docker_registry, transport=wire)
+    assert registry.stream_blob(home, OCI_LAYER, source) == describe(content, OCI_LAYER)
+    assert wire.refused == 1
+    assert len(opens) == 2, "once to name it, once to send it; the refused request read nothing"
+    registry.stream_blob(home, OCI_LAYER, lambda: [content[1:]])
+    assert wire.refused == 1, "that it refuses is remembered"
+    registry.close()
+
+
+class Refusing(Counted):
+    """A proxy that takes no request without a length."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.refused = 0
+
+    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+        if "chunked" in request.headers.get("Transfer-Encoding", ""):
+            self.refused += 1
+            return httpx2.Response(413, stream=httpx2.ByteStream(b""))
+        return super().handle_request(request)
+
+
 def test_a_registry_that_takes_nothing_is_named(docker_registry: str) -> None:
     registry = DistributionRegistry(docker_registry, transport=Narrow(1000))
     home = Reference(docker_registry, "uploads/none")

@@ -77,6 +77,7 @@ def open_services(
             index_url=settings.images.index_url,
             codec=settings.images.codec,
             byte_compile=settings.images.byte_compile,
+            lease_seconds=settings.images.lease_seconds,
             lock_store=store,
         )
         images = ImageService(database, builder, locations, settings, registries.prefix)

@@ -162,6 +162,12 @@ class ImageSettings(Section):
         True,
         description="Put byte code beside Python modules, where the base's Python can run here",
     )
+    lease_seconds: float = Field(
+        5,
+        ge=0,
+        description="How long an image that was seen in the registry is not asked for again; 0 "
+        "asks at every deploy",
+    )
     cache_dir: Path | None = Field(
         None, description="Folder of wheels, layers and locks; empty: cache in the data folder"
     )

@@ -2,6 +2,9 @@
 
 Nothing is unpacked, run or copied on the way: wheels and model files are streamed into layers, what
 a registry holds already is left there, and nothing of the model is executed.
+
+What can be known here is not asked for: see `merlin_images.builders.push` for blobs and
+`merlin_images.builders.leases` for whole images.
 """
 
 from __future__ import annotations
@@ -10,8 +13,8 @@ import hashlib
 import re
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -21,8 +24,10 @@ from typing import Literal
 from merlin.artifacts.store import ArtifactStore
 from merlin.progress import Progress
 from merlin_images.builders.assembly import assemble
+from merlin_images.builders.leases import Leases
 from merlin_images.builders.port import BuildRequest, BuiltImage, LayerReport
 from merlin_images.builders.push import Blob, Pusher, base_blob
+from merlin_images.builders.pushes import Pushes, Threads
 from merlin_images.builders.single_flight import SingleFlight
 from merlin_images.builders.system_libraries import SystemLibraries
 from merlin_images.environments.download import WheelCache
@@ -49,7 +54,6 @@ from merlin_images.registry.port import BlobWrite, Descriptor, ImageRegistry
 from merlin_images.registry.reference import Reference
 
 _FORMAT = "image/2"
-_THREADS = 8
 _REMEMBERED = 512
 
 
@@ -60,7 +64,9 @@ class NativeBuilder:
     machine; ``lock_store`` shares locks between machines. ``default_base`` is used by requests that
     name none (see `merlin_images.image.base_images`), ``platform`` is the uv target triple the
     dependencies are locked for, ``index_url`` a package index instead of PyPI. With
-    ``byte_compile`` modules get byte code where the base's Python can run here.
+    ``byte_compile`` modules get byte code where the base's Python can run here. For
+    ``lease_seconds`` after an image was seen in the registry, `build` takes its being there for
+    granted and asks nothing (see `merlin_images.builders.leases`); 0 asks every time.
     """
 
     def __init__(
@@ -73,6 +79,7 @@ class NativeBuilder:
         index_url: str = "",
         codec: Literal["zstd", "gzip"] = "zstd",
         byte_compile: bool = True,
+        lease_seconds: float = 0,
         lock_store: ArtifactStore | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         monotonic: Callable[[], float] = time.monotonic,
@@ -95,7 +102,7 @@ class NativeBuilder:
         self._registries: dict[str, ImageRegistry] = {}
         self._lock = threading.Lock()
         self._builds: SingleFlight[BuiltImage] = SingleFlight()
-        self._uploads: SingleFlight[BlobWrite] = SingleFlight()
+        self._leases = Leases(lease_seconds, monotonic)
         self._reports: dict[str, BuiltImage] = {}
 
     def find(self, request: BuildRequest) -> Reference | None:
@@ -111,9 +118,14 @@ class NativeBuilder:
         key = (request.target.host, request.target.repository, request.target.tag, tag)
 
         def work() -> BuiltImage:
-            if found := self._find(request, tag):
-                return self._reuse(request, found)
-            return self._build(request, model, tag, progress)
+            if digest := self._leases.get(request.target, tag):
+                return self._told_again(request, replace(request.target, tag=tag, digest=digest))
+            if found := self._present(request, tag):
+                built = self._told_again(request, found)
+            else:
+                built = self._build(request, model, tag, progress)
+            self._leases.give(request.target, tag, built.reference.digest)
+            return built
 
         return replace(self._builds.do(key, work), seconds=self._monotonic() - started)
 
@@ -122,17 +134,34 @@ class NativeBuilder:
         descriptor = self._registry(request.target).resolve(reference)
         return replace(reference, digest=descriptor.digest) if descriptor else None
 
-    def _reuse(self, request: BuildRequest, found: Reference) -> BuiltImage:
-        registry = self._registry(found)
-        if request.target.tag:
-            named = registry.resolve(request.target.at_tag(request.target.tag))
-            if named is None or named.digest != found.digest:
-                # Another build moved the tag, or this one was killed before it wrote it.
-                descriptor, body = registry.read_manifest(found)
-                registry.write_manifest(
-                    request.target.at_tag(request.target.tag), descriptor.media_type, body
-                )
-        built = self._reports.get(found.digest) or self._remember(_read_report(registry, found))
+    def _present(self, request: BuildRequest, tag: str) -> Reference | None:
+        """Return the image of identical inputs, once its requested tag names it as well.
+
+        Where an image was seen before, one HEAD of the requested tag tells both: it is there, and
+        that tag still names it.
+        """
+        wanted = request.target
+        if not wanted.tag:
+            return self._find(request, tag)
+        registry = self._registry(wanted)
+        seen = self._leases.seen(wanted, tag)
+        named = registry.resolve(wanted) if seen else None
+        if named and named.digest == seen:
+            return replace(wanted, tag=tag, digest=seen)
+        found = self._find(request, tag)
+        if found is None:
+            return None
+        named = named or registry.resolve(wanted)
+        if named is None or named.digest != found.digest:
+            # Another build moved the tag, or this one was killed before it wrote it.
+            descriptor, body = registry.read_manifest(found)
+            registry.write_manifest(wanted, descriptor.media_type, body)
+        return found
+
+    def _told_again(self, request: BuildRequest, found: Reference) -> BuiltImage:
+        built = self._reports.get(found.digest)
+        if built is None:
+            built = self._remember(_read_report(self._registry(request.target), found))
         layers = tuple(replace(layer, made=False, action="present") for layer in built.layers)
         return replace(built, reference=found, layers=layers, reused=True)
 
@@ -147,11 +176,10 @@ class NativeBuilder:
             self._registry(request.target),
             request.target,
             known=self._layers,
-            flights=self._uploads,
             progress=progress,
         )
-        with _Threads() as threads:
-            pushes = _Pushes(threads, pusher)
+        with Threads() as threads:
+            pushes = Pushes(threads, pusher)
             choosing = threads.submit(
                 self._bases.choose,
                 request.base or self._default_base,
@@ -163,24 +191,39 @@ class NativeBuilder:
                 self._dependencies, spec, request.created, choosing, pushes, progress=progress
             )
             copying = threads.submit(
-                model_layers, model, self._layers, codec=self._codec, progress=progress
+                model_layers,
+                model,
+                self._layers,
+                codec=self._codec,
+                send=pusher.stream,
+                progress=progress,
             )
             base = choosing.result()
             pushes.start(base_blob(layer, base, request.target) for layer in base.layers)
             lock, dependencies = installing.result()
             system = self._system_layers(base, lock, model, progress)
             runtime = self._runtime_layer(base, lock)
-            layers = [*system, *dependencies, runtime, *copying.result()]
+            of_model = copying.result()
+            pushes.of_model(of_model)
+            layers = [
+                *system,
+                *dependencies,
+                runtime,
+                *((own.layer, own.made) for own in of_model),
+            ]
             pushes.start(self._blob(layer) for layer, _ in layers)
             image = assemble(
                 request, base, [layer for layer, _ in layers], lock=lock, runtime=self._runtime
             )
             pushes.start([Blob(image.config_descriptor, "the config", lambda: [image.config])])
             actions = pushes.wait()
-        body = image.manifest.to_bytes()
-        # The content tag last: it says that all else is done.
-        for name in dict.fromkeys((request.target.tag or tag, tag)):
-            pusher.manifest(name, body, pushes.blobs)
+            # Both tags at once: a registry takes a manifest only when the image is whole, and who
+            # finds the content tag alone, after a kill, writes the other (`_present`).
+            body = image.manifest.to_bytes()
+            names = {request.target.tag or tag, tag}
+            written = [threads.submit(pusher.manifest, name, body, pushes.blobs) for name in names]
+            for outcome in written:
+                outcome.result()
         return self._remember(
             BuiltImage(
                 reference=replace(request.target, tag=tag, digest=digest_of(body)),
@@ -200,7 +243,7 @@ class NativeBuilder:
         spec: EnvironmentSpec,
         created: datetime,
         choosing: Future[Base],
-        pushes: _Pushes,
+        pushes: Pushes,
         *,
         progress: Progress,
     ) -> tuple[Lock, list[tuple[Layer, bool]]]:
@@ -295,38 +338,6 @@ class NativeBuilder:
                 del self._reports[next(iter(self._reports))]
             self._reports[built.reference.digest] = built
         return built
-
-
-class _Threads(ThreadPoolExecutor):
-    """Threads of one build; when the build fails, what has not begun does not begin."""
-
-    def __init__(self) -> None:
-        super().__init__(_THREADS, "build")
-
-    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
-        self.shutdown(cancel_futures=kind is not None)
-
-
-class _Pushes:
-    """Blobs on their way, each once; several threads may start them."""
-
-    def __init__(self, threads: _Threads, pusher: Pusher) -> None:
-        self._threads = threads
-        self._pusher = pusher
-        self._outcomes: dict[str, Future[BlobWrite]] = {}
-        self._lock = threading.Lock()
-        self.blobs: dict[str, Blob] = {}
-
-    def start(self, blobs: Iterable[Blob]) -> None:
-        for blob in blobs:
-            digest = blob.descriptor.digest
-            with self._lock:
-                if digest not in self.blobs:
-                    self.blobs[digest] = blob
-                    self._outcomes[digest] = self._threads.submit(self._pusher.blob, blob)
-
-    def wait(self) -> dict[str, BlobWrite]:
-        return {digest: outcome.result() for digest, outcome in self._outcomes.items()}
 
 
 def _report(

@@ -3,6 +3,9 @@
 What a repository holds is known from earlier pushes, so no blob is asked for first. If that
 knowledge is out of date, the registry refuses the manifest and names what is missing; exactly that
 is then uploaded.
+
+A blob that no repository of a host is known to hold is brought there once, however many builds of
+this machine need it in however many repositories: the others wait and mount it.
 """
 
 from __future__ import annotations
@@ -11,15 +14,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from merlin.progress import Progress, Step, step
-from merlin_images.builders.single_flight import SingleFlight
 from merlin_images.image.base import Base, BaseLayer
 from merlin_images.layers.layer_store import LayerStore
+from merlin_images.registry.digests import describe_chunks, verified
 from merlin_images.registry.errors import BlobsMissing
 from merlin_images.registry.port import (
     OCI_MANIFEST,
     BlobWrite,
     Descriptor,
     ImageRegistry,
+    StreamsBlobs,
 )
 from merlin_images.registry.reference import Reference
 
@@ -38,8 +42,7 @@ class Blob:
 
 
 class Pusher:
-    """Pushes to one repository; ``known`` remembers what went where, ``flights`` keeps equal
-    uploads at once to one."""
+    """Pushes to one repository; ``known`` remembers what went where."""
 
     def __init__(
         self,
@@ -47,21 +50,48 @@ class Pusher:
         repository: Reference,
         *,
         known: LayerStore,
-        flights: SingleFlight[BlobWrite],
         progress: Progress,
     ) -> None:
         self._registry = registry
         self._repository = repository
         self._known = known
-        self._flights = flights
         self._progress = progress
 
     def blob(self, blob: Blob) -> BlobWrite:
         """Make sure the repository holds a blob, as far as is known."""
         host, name = self._repository.host, self._repository.repository
-        if self._known.holds(host, name, blob.descriptor.digest):
+        digest = blob.descriptor.digest
+        if self._known.holds(host, name, digest):
             return BlobWrite.PRESENT
-        return self._flights.do((host, name, blob.descriptor.digest), lambda: self._write(blob))
+        if self._sources(blob):
+            return self._write(blob)
+        with self._known.uploading(host, digest):
+            if self._known.holds(host, name, digest):
+                return BlobWrite.PRESENT
+            return self._write(blob)
+
+    def stream(
+        self, media_type: str, source: Callable[[], Iterable[bytes]], /, *, title: str, size: int
+    ) -> Descriptor:
+        """Push what is not known before it was read, of about ``size`` bytes, and describe it.
+
+        ``source`` is opened again where an upload broke, and where the registry must be told first
+        what it is going to get: then it is read twice instead of being kept on a disk.
+        """
+        repository = self._repository
+        with step(self._progress, f"Push {title}", total=size) as running:
+            if isinstance(self._registry, StreamsBlobs):
+                descriptor = self._registry.stream_blob(
+                    repository, media_type, lambda: _counted(source(), running)
+                )
+            else:
+                descriptor = describe_chunks(media_type, source())
+                self._registry.write_blob(
+                    repository, descriptor, lambda: _counted(source(), running)
+                )
+            running.detail = BlobWrite.UPLOADED.value
+        self._known.remember(repository.host, repository.repository, [descriptor.digest])
+        return descriptor
 
     def manifest(self, tag: str, body: bytes, blobs: Mapping[str, Blob]) -> Descriptor:
         """Put a manifest whose ``blobs``, by digest, were pushed before.
@@ -85,7 +115,7 @@ class Pusher:
             outcome = self._registry.write_blob(
                 self._repository,
                 blob.descriptor,
-                lambda: _counted(blob.open(), running),
+                lambda: verified(blob.open(), blob.descriptor).watched(running.advance),
                 mount_from=self._sources(blob),
             )
             running.detail = outcome.value

@@ -15,7 +15,6 @@ from merlin.output.human import human_size, table
 from merlin.progress import step
 from merlin_images.builders.push import Pusher
 from merlin_images.builders.rebase import Rebased, needed_python, rebase
-from merlin_images.builders.single_flight import SingleFlight
 from merlin_images.cli.common import DEFAULTS, Common, app, default_cache, naming, shown
 from merlin_images.image import annotation_keys
 from merlin_images.image.base_images import BaseImages
@@ -28,7 +27,7 @@ from merlin_images.image.stored import StoredImage, read_image
 from merlin_images.layers.layer_store import LayerStore
 from merlin_images.registry.copy import copy_image
 from merlin_images.registry.errors import InvalidReference
-from merlin_images.registry.port import BlobWrite, ImageRegistry, ListsTags
+from merlin_images.registry.port import ImageRegistry, ListsTags
 
 _AT_ONCE = 8
 
@@ -126,7 +125,6 @@ def rebase_images(*images: str, base: str, common: Common = DEFAULTS) -> None:
     cache = default_cache()
     bases = BaseImages(cache, common.open)
     known = LayerStore(cache / "layers")
-    flights: SingleFlight[BlobWrite] = SingleFlight()
     failed: list[str] = []
 
     def work(name: str) -> tuple[str, Rebased] | None:
@@ -140,9 +138,7 @@ def rebase_images(*images: str, base: str, common: Common = DEFAULTS) -> None:
                 progress=progress,
             )
             with step(progress, f"Rebase {name}") as running:
-                pusher = Pusher(
-                    registry, image.reference, known=known, flights=flights, progress=progress
-                )
+                pusher = Pusher(registry, image.reference, known=known, progress=progress)
                 done = rebase(pusher, image, chosen, tag=_tag(name, image))
                 running.detail = done.after.digest[:19] if done.changed else "on this base already"
         except MerlinError as error:

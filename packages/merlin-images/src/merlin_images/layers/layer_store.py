@@ -5,7 +5,11 @@
     blobs/sha256/<hex>       compressed layers, named by their digest
     layers/<key hash>        JSON records, written after their blob
     making/<key hash>        a layer being written; and .lock, held while it is
+    known/<host>/<hex>/      locked while the blob is on its way to a first repository of the host
     known/<host>/<hex>/<repository with + for />    empty: that repository holds the blob
+
+Large layers are not kept: they went from where they came from straight to a registry, and all that
+is here is their record. Whoever wants their bytes reads the source again.
 
 Blobs and records appear by rename, so a reader sees whole ones or none, and whoever is killed
 leaves at most a file under ``making`` that the next maker of the same layer overwrites. Any number
@@ -17,14 +21,15 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from merlin_images.file_lock import exclusive
+from merlin_images.file_lock import exclusive, exclusive_folder
 from merlin_images.layers.codecs import Codec
 from merlin_images.layers.errors import LayerDamaged, LayerStoreFull
+from merlin_images.registry.digests import VerifiedChunks
 from merlin_images.registry.port import Descriptor
 
 _CHUNK = 256 * 1024
@@ -32,7 +37,10 @@ _CHUNK = 256 * 1024
 
 @dataclass(frozen=True)
 class Layer:
-    """A finished layer. ``diff_id`` is the digest of the ``uncompressed`` bytes of its tar."""
+    """A finished layer. ``diff_id`` is the digest of the ``uncompressed`` bytes of its tar.
+
+    A layer that is not ``kept`` has a record here and its bytes elsewhere.
+    """
 
     key: str
     title: str
@@ -40,6 +48,7 @@ class Layer:
     descriptor: Descriptor
     diff_id: str
     uncompressed: int
+    kept: bool = True
 
 
 class LayerStore:
@@ -53,11 +62,13 @@ class LayerStore:
         self._known = root / "known"
 
     def get(self, key: str) -> Layer | None:
-        """Return the layer made under ``key``, if its blob is still whole."""
+        """Return the layer made under ``key``, if its blob is still whole or was never here."""
         try:
             record = json.loads((self._records / _hash(key)).read_text())
             descriptor = Descriptor.from_dict(record.pop("descriptor"))
             layer = Layer(descriptor=descriptor, **record)
+            if not layer.kept:
+                return layer
             whole = self._blob(descriptor.digest).stat().st_size == descriptor.size
         except (FileNotFoundError, ValueError, TypeError, KeyError):
             return None
@@ -80,27 +91,69 @@ class LayerStore:
         """
         if layer := self.get(key):
             return layer, False
-        partial = self._making / _hash(key)
-        with _refusing_to_overflow(), exclusive(partial.with_suffix(".lock")):
+        with self._alone(key) as partial:
             if layer := self.get(key):
                 return layer, False
-            try:
-                layer = self._write(
-                    partial, produce(), key=key, kind=kind, title=title, codec=codec
-                )
-            finally:
-                partial.unlink(missing_ok=True)
+            layer = self._write(partial, produce(), key=key, kind=kind, title=title, codec=codec)
             return layer, True
 
-    def open(self, layer: Layer) -> Iterator[bytes]:
-        """Yield the compressed bytes, verified. Raises `LayerDamaged`, where it can at the call."""
+    def send(
+        self, key: str, *, kind: str, title: str, send: Callable[[], Descriptor]
+    ) -> tuple[Layer, bool]:
+        """Return the layer of ``key``, uncompressed and not kept, and whether this call sent it.
+
+        ``send`` brings the bytes to a registry and describes them. It is called at most once, and
+        equal keys at the same time are sent once, as in `make`; where they went to is for the
+        caller to `remember` before ``send`` returns.
+        """
+        if layer := self.get(key):
+            return layer, False
+        with self._alone(key) as partial:
+            if layer := self.get(key):
+                return layer, False
+            descriptor = send()
+            layer = Layer(
+                key=key,
+                title=title,
+                kind=kind,
+                descriptor=descriptor,
+                diff_id=descriptor.digest,
+                uncompressed=descriptor.size,
+                kept=False,
+            )
+            self._record(layer, partial)
+            return layer, True
+
+    def open(
+        self, layer: Layer, source: Callable[[], Iterable[bytes]] | None = None
+    ) -> VerifiedChunks:
+        """Return the compressed bytes, verified as they are read.
+
+        Raises `LayerDamaged`, where it can at the call, else before the last chunk.
+
+        Of a layer that is not kept the bytes come from ``source``. What turns out not to be the
+        layer is dropped, so the next build makes it anew.
+        """
+        if not layer.kept:
+            return VerifiedChunks(
+                self._verified(layer, source() if source else ()), layer.descriptor
+            )
         path = self._blob(layer.descriptor.digest)
         try:
             if path.stat().st_size != layer.descriptor.size:
                 self._drop(layer)
         except FileNotFoundError:
             self._drop(layer)
-        return self._verified(layer, path)
+        return VerifiedChunks(self._verified(layer, _chunks(path)), layer.descriptor)
+
+    @contextmanager
+    def uploading(self, host: str, digest: str) -> Iterator[None]:
+        """Bring a blob to its first repository of a host alone among all threads and processes.
+
+        Whoever had to wait finds the repository it went to, and can mount it from there.
+        """
+        with exclusive_folder(self._known_dir(host, digest)):
+            yield
 
     def holds(self, host: str, repository: str, digest: str) -> bool:
         """Whether the repository is known to hold the blob: a hint, which may be out of date."""
@@ -129,6 +182,16 @@ class LayerStore:
         for digest in digests:
             (self._known_dir(host, digest) / _file_name(repository)).unlink(missing_ok=True)
 
+    @contextmanager
+    def _alone(self, key: str) -> Iterator[Path]:
+        """Make a layer as the only one of all threads and processes, in a file that then goes."""
+        partial = self._making / _hash(key)
+        with _refusing_to_overflow(), exclusive(partial.with_suffix(".lock")):
+            try:
+                yield partial
+            finally:
+                partial.unlink(missing_ok=True)
+
     def _write(
         self, partial: Path, tar: Iterable[bytes], *, key: str, kind: str, title: str, codec: Codec
     ) -> Layer:
@@ -148,23 +211,33 @@ class LayerStore:
         )
         self._blobs.mkdir(parents=True, exist_ok=True)
         partial.rename(self._blob(layer.descriptor.digest))
+        self._record(layer, partial)
+        return layer
+
+    def _record(self, layer: Layer, partial: Path) -> None:
         record = {**asdict(layer), "descriptor": layer.descriptor.to_dict()}
         partial.write_text(json.dumps(record))
         self._records.mkdir(parents=True, exist_ok=True)
-        partial.rename(self._records / _hash(key))
-        return layer
+        partial.rename(self._records / _hash(layer.key))
 
-    def _verified(self, layer: Layer, path: Path) -> Iterator[bytes]:
-        digest = hashlib.sha256()
-        with path.open("rb") as file:
-            while chunk := file.read(_CHUNK):
-                digest.update(chunk)
-                if file.tell() == layer.descriptor.size and not _matches(layer, digest.hexdigest()):
-                    self._drop(layer)
-                yield chunk
+    def _verified(self, layer: Layer, chunks: Iterable[bytes]) -> Generator[bytes, None, None]:
+        """Hold the last chunk back until all of them turned out to be the layer."""
+        digest, size = hashlib.sha256(), 0
+        for chunk in chunks:
+            digest.update(chunk)
+            size += len(chunk)
+            whole = size == layer.descriptor.size
+            if (whole and not _matches(layer, digest.hexdigest())) or size > layer.descriptor.size:
+                self._drop(layer)
+            yield chunk
+        if size != layer.descriptor.size:
+            self._drop(layer)
 
     def _drop(self, layer: Layer) -> None:
-        self._blob(layer.descriptor.digest).unlink(missing_ok=True)
+        if layer.kept:
+            self._blob(layer.descriptor.digest).unlink(missing_ok=True)
+        else:
+            (self._records / _hash(layer.key)).unlink(missing_ok=True)
         raise LayerDamaged(
             f"The stored layer {layer.title} is damaged.", digest=layer.descriptor.digest
         )
@@ -199,6 +272,12 @@ def _refusing_to_overflow() -> Iterator[None]:
         if error.errno in {errno.ENOSPC, errno.EDQUOT}:
             raise LayerStoreFull("No space left in the layer store.") from error
         raise
+
+
+def _chunks(path: Path) -> Iterator[bytes]:
+    with path.open("rb", buffering=0) as file:
+        while chunk := file.read(_CHUNK):
+            yield chunk
 
 
 def _matches(layer: Layer, digest: str) -> bool:

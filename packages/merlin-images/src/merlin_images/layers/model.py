@@ -3,28 +3,36 @@
 Weights hardly shrink, and a node unpacks several plain layers faster than one compressed one. A
 file is never split. Files keep their names and nothing else: modes, times and owners are fixed, so
 the same content gives the same layers from any store.
+
+Weights are on no disk on their way: store → tar → hash → registry in one pass, and what stays is a
+record of the layer they made. The same model for another repository is mounted; a registry that has
+it not is given it from the store again.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from typing import Protocol
 
 from merlin.artifacts.store import ArtifactStore
 from merlin.errors import Kind
-from merlin.progress import Progress, Step, step
-from merlin_images.layers.codecs import Codec, Uncompressed
+from merlin.progress import Progress, step
+from merlin_images.layers.codecs import Codec
 from merlin_images.layers.errors import LayerError, SourceChanged
 from merlin_images.layers.layer_store import Layer, LayerStore
 from merlin_images.layers.tar import LAYER_TIME, Entry, check_path, directories, tar_stream
+from merlin_images.registry.port import OCI_LAYER, Descriptor
 
 MODEL_PREFIX = "opt/model"
 
 _FORMAT = "model/1"
 _WEIGHT = 16 * 2**20
 _LARGEST_LAYER = 2 * 2**30
+_SENT_AT_ONCE = 3
 
 
 class NoModel(LayerError):
@@ -73,68 +81,111 @@ def list_model(store: ArtifactStore, folder: str) -> ModelFolder:
     return ModelFolder(store, folder, tuple(files))
 
 
+@dataclass(frozen=True)
+class ModelLayer:
+    """A layer of a model; ``made`` tells whether it is new, ``open`` yields its bytes again."""
+
+    layer: Layer
+    made: bool
+    open: Callable[[], Iterable[bytes]]
+
+
+class Send(Protocol):
+    """Brings a layer to the registry while it is read, and remembers that it is there."""
+
+    def __call__(
+        self, media_type: str, source: Callable[[], Iterable[bytes]], /, *, title: str, size: int
+    ) -> Descriptor: ...
+
+
 def model_layers(
-    model: ModelFolder, layers: LayerStore, *, codec: Codec, progress: Progress
-) -> list[tuple[Layer, bool]]:
-    """Return the layers of a model, each with whether it was made now.
+    model: ModelFolder, layers: LayerStore, *, codec: Codec, send: Send, progress: Progress
+) -> list[ModelLayer]:
+    """Return the layers of a model; those of weights are in the registry then, if they are new.
 
     Layers made before from the same listing are found without reading the store. ``codec`` is for
     the small files. Raises `SourceChanged` when the folder changed since it was listed.
     """
-    return [
-        _layer(model, files, layers, codec=chosen, progress=progress)
-        for files, chosen in _groups(model.files, codec)
-    ]
+    groups = _groups(model.files)
+    with ThreadPoolExecutor(_SENT_AT_ONCE, "model") as senders:
+        return list(
+            senders.map(
+                lambda group: (
+                    _weights(model, group, layers, send)
+                    if group[0].size >= _WEIGHT
+                    else _small(model, group, layers, codec=codec, progress=progress)
+                ),
+                groups,
+            )
+        )
 
 
-def _layer(
+def _small(
     model: ModelFolder,
     files: tuple[ModelFile, ...],
     layers: LayerStore,
     *,
     codec: Codec,
     progress: Progress,
-) -> tuple[Layer, bool]:
+) -> ModelLayer:
     key = f"{_FORMAT}/{codec.name}/{_key(model.store, files)}"
-    if known := layers.get(key):
-        return known, False
+    layer, made = layers.get(key), False
+    if layer is None:
+        title = _title(files)
+        size = sum(file.size for file in files)
+        with step(progress, f"Write the layer of {title}", total=size) as running:
+            layer, made = layers.make(
+                key,
+                kind="model",
+                title=title,
+                codec=codec,
+                produce=lambda: _tar(model, files, running.advance),
+            )
+    return ModelLayer(layer, made, partial(layers.open, layer))
+
+
+def _weights(
+    model: ModelFolder, files: tuple[ModelFile, ...], layers: LayerStore, send: Send
+) -> ModelLayer:
+    source, title = partial(_tar, model, files), _title(files)
+    layer, made = layers.send(
+        f"{_FORMAT}/none/{_key(model.store, files)}",
+        kind="model",
+        title=title,
+        send=lambda: send(OCI_LAYER, source, title=title, size=sum(file.size for file in files)),
+    )
+    return ModelLayer(layer, made, partial(layers.open, layer, source))
+
+
+def _title(files: tuple[ModelFile, ...]) -> str:
     others = len(files) - 1
-    title = f"{files[0].path} and {others} more" if others else files[0].path
-    size = sum(file.size for file in files)
-    with step(progress, f"Write the layer of {title}", total=size) as running:
-        layer, made = layers.make(
-            key,
-            kind="model",
-            title=title,
-            codec=codec,
-            produce=partial(_tar, model, files, running),
-        )
-    return layer, made
+    return f"{files[0].path} and {others} more" if others else files[0].path
 
 
-def _groups(
-    files: tuple[ModelFile, ...], codec: Codec
-) -> Iterator[tuple[tuple[ModelFile, ...], Codec]]:
+def _groups(files: tuple[ModelFile, ...]) -> list[tuple[ModelFile, ...]]:
     """Cut into layers: by a fixed size, so that adding a file moves no other border but its own."""
-    if small := tuple(file for file in files if file.size < _WEIGHT):
-        yield small, codec
+    small = tuple(file for file in files if file.size < _WEIGHT)
+    groups = [small] if small else []
     group: list[ModelFile] = []
     for file in (file for file in files if file.size >= _WEIGHT):
         if group and sum(held.size for held in group) + file.size > _LARGEST_LAYER:
-            yield tuple(group), Uncompressed()
+            groups.append(tuple(group))
             group = []
         group.append(file)
-    if group:
-        yield tuple(group), Uncompressed()
+    return [*groups, tuple(group)] if group else groups
 
 
-def _tar(model: ModelFolder, files: tuple[ModelFile, ...], running: Step) -> Iterator[bytes]:
+def _tar(
+    model: ModelFolder,
+    files: tuple[ModelFile, ...],
+    advance: Callable[[int], object] = lambda _amount: None,
+) -> Iterator[bytes]:
     entries = [
         Entry(
             path=f"{MODEL_PREFIX}/{file.path}",
             mode=0o644,
             size=file.size,
-            source=partial(_read, model.store, file, running),
+            source=partial(_read, model.store, file, advance),
         )
         for file in files
     ]
@@ -146,9 +197,11 @@ def _tar(model: ModelFolder, files: tuple[ModelFile, ...], running: Step) -> Ite
         raise SourceChanged(f"The model in {model.folder} changed while it was read.")
 
 
-def _read(store: ArtifactStore, file: ModelFile, running: Step) -> Iterable[bytes]:
+def _read(
+    store: ArtifactStore, file: ModelFile, advance: Callable[[int], object]
+) -> Iterable[bytes]:
     for chunk in store.read(file.key):
-        running.advance(len(chunk))
+        advance(len(chunk))
         yield chunk
 
 

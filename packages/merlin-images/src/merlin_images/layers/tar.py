@@ -8,6 +8,7 @@ and gives ``.wh.`` names a meaning of their own, so both are refused here.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -20,6 +21,7 @@ LAYER_TIME = 946_684_800
 _BLOCK = 512
 _BUFFER = 256 * 1024
 _USTAR_SIZE_LIMIT = 8 * 2**30
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _TYPE = {"file": b"0", "directory": b"5", "symlink": b"2"}
 
 
@@ -70,6 +72,12 @@ def tar_stream(entries: Iterable[Entry], *, mtime: int) -> Iterator[bytes]:
             left -= len(chunk)
             if left < 0:
                 break
+            if len(chunk) >= _BUFFER:  # Passed on as it is: weights are not to be copied again.
+                if buffer:
+                    yield bytes(buffer)
+                    buffer.clear()
+                yield chunk
+                continue
             buffer += chunk
             if len(buffer) >= _BUFFER:
                 yield bytes(buffer)
@@ -121,7 +129,7 @@ class _Paths:
 
 
 def _check_text(text: str, *, of: str) -> None:
-    if not text or any(ord(character) < 0x20 or character == "\x7f" for character in text):
+    if not text or _CONTROL.search(text):
         raise UnsafePath(f"{of!r} has control characters or an empty link target.", path=of)
     try:
         text.encode()

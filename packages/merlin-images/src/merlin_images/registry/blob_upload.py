@@ -16,7 +16,7 @@ from urllib.parse import urlencode
 import httpx2
 
 from merlin_images.registry.auth import pull_scope, push_scope
-from merlin_images.registry.digests import verified
+from merlin_images.registry.digests import describe_chunks, verified
 from merlin_images.registry.errors import DigestMismatch, RegistryError, RegistryUnavailable
 from merlin_images.registry.http_transport import Answer, Budget, HttpTransport
 from merlin_images.registry.port import BlobWrite, Descriptor
@@ -32,6 +32,8 @@ from merlin_images.registry.wire_errors import errors_of
 # Under what proxies in front of registries often allow.
 _FIRST_CHUNK = 64 << 20
 _SMALLEST_CHUNK = 1 << 20
+# Sending so much takes no longer than asking first whether it is needed.
+_SMALL = 4 << 20
 # Seen of registries behind object storage when a session was lost: worth a fresh one.
 _SESSION_LOST = {"BLOB_UPLOAD_INVALID", "BLOB_UPLOAD_UNKNOWN"}
 _OK = {200, 201, 202, 204}
@@ -60,11 +62,15 @@ class BlobUploads:
         """Mount or upload; a try that breaks half way goes on where the registry says it has come
         to, or starts a new session."""
         budget = self._http.budget()
-        if not mount_from and self._exists(repository, descriptor, budget):
+        small = descriptor.size <= _SMALL
+        if not mount_from and not small and self._exists(repository, descriptor, budget):
             return BlobWrite.PRESENT
-        session = self._mount(repository, descriptor.digest, mount_from, budget)
+        # To mount from itself is to ask for a blob and to open an upload of it at once. A registry
+        # that does not see it so is sent a little that it has.
+        sources = mount_from or ([repository] if small else ())
+        session = self._mount(repository, descriptor.digest, sources, budget)
         if session is None:
-            return BlobWrite.MOUNTED
+            return BlobWrite.MOUNTED if mount_from else BlobWrite.PRESENT
         source = Source(lambda: verified(open_source(), descriptor))
         with self._http.slots.up:
             self._upload(repository, descriptor, source, session, budget)
@@ -76,15 +82,26 @@ class BlobUploads:
         """Upload what is not known yet; return the digest and size of what was sent.
 
         One request carries the bytes while they are hashed, a second names them. The source is
-        opened once a try.
+        opened once a try. Where requests are bounded it is read once more, before: chunks are of
+        use only if an upload that breaks can go on, and that takes its digest.
         """
         budget = self._http.budget()
         source = Source(open_source)
         while True:
             session = self._open(repository, budget)
             try:
+                if self._at_once or session.most:
+                    named = describe_chunks("application/octet-stream", source())
+                    with self._http.slots.up:
+                        self._upload(repository, named, source, session, budget)
+                    return named.digest, named.size
                 with self._http.slots.up:
                     return self._stream_once(repository, source, session, budget)
+            except _TooMuchAtOnce:
+                self._cancel(repository, session.url)
+                if self._at_once:
+                    raise
+                self._at_once = _FIRST_CHUNK
             except (RegistryUnavailable, DigestMismatch) as failure:
                 self._cancel(repository, session.url)
                 if source.failure is not None:
@@ -225,7 +242,7 @@ class BlobUploads:
             size = min(at_once, descriptor.size - sent)
             answer = self._send(
                 "PATCH",
-                str(session.url),
+                session.url,
                 repository,
                 budget,
                 size=size,
@@ -252,7 +269,7 @@ class BlobUploads:
                 size += len(chunk)
                 yield chunk
 
-        answer = self._send("PATCH", str(session.url), repository, budget, content=hashed)
+        answer = self._send("PATCH", session.url, repository, budget, content=hashed)
         name = f"sha256:{digest.hexdigest()}"
         descriptor = Descriptor("application/octet-stream", name, size)
         if answer.status not in _OK:
@@ -342,7 +359,7 @@ class BlobUploads:
     def _send(
         self,
         method: str,
-        url: str,
+        url: httpx2.URL | str,
         repository: str,
         budget: Budget,
         *,

@@ -9,6 +9,7 @@ repository that is empty in each test. What a backend cannot do is declared. Nee
 from __future__ import annotations
 
 import json
+import os
 import threading
 import uuid
 from collections.abc import Iterator
@@ -35,6 +36,7 @@ from merlin_images.registry.port import (
     ImageRegistry,
     ListsReferrers,
     ListsTags,
+    StreamsBlobs,
 )
 from merlin_images.registry.reference import Reference
 from merlin_images.registry.samples import (
@@ -226,6 +228,26 @@ class RegistryContract:
             lambda: (content[i : i + 99_991] for i in range(0, size, 99_991)),
         )
         assert b"".join(registry.read_blob(home, describe(content))) == content
+
+    def test_a_blob_is_named_when_it_was_sent(
+        self, registry: ImageRegistry, home: Reference
+    ) -> None:
+        if not isinstance(registry, StreamsBlobs):
+            pytest.skip("this registry must be told first what it gets")
+        content = os.urandom(3 << 20)
+        pieces = [content[: 1 << 20], content[1 << 20 :]]
+        blob = registry.stream_blob(home, OCI_LAYER, lambda: pieces)
+        assert blob == describe(content, OCI_LAYER)
+        assert b"".join(registry.read_blob(home, blob)) == content
+
+        def broken() -> Iterator[bytes]:
+            yield content[:1000]
+            raise ValueError("the source broke")
+
+        with pytest.raises(ValueError, match="the source broke"):
+            registry.stream_blob(home, OCI_LAYER, broken)
+        with pytest.raises(ImageNotFound):
+            list(registry.read_blob(home, describe(content[:1000])))
 
     @pytest.mark.parametrize("offset", [1, 70_000, 2 * _MIB, 2 * _MIB + 4])
     def test_reading_from_an_offset(

@@ -17,6 +17,15 @@ def digest_of(content: bytes, algorithm: str = "sha256") -> str:
     return f"{algorithm}:{hashlib.new(algorithm, content).hexdigest()}"
 
 
+def describe_chunks(media_type: str, chunks: Iterable[bytes]) -> Descriptor:
+    """Return the descriptor of a stream by reading it to its end."""
+    digest, size = hashlib.sha256(), 0
+    for chunk in chunks:
+        digest.update(chunk)
+        size += len(chunk)
+    return Descriptor(media_type, f"sha256:{digest.hexdigest()}", size)
+
+
 def split_digest(digest: str) -> tuple[str, str]:
     """Return algorithm and hexadecimal part. Raises `InvalidDigest`."""
     found = _DIGEST.fullmatch(digest)
@@ -28,9 +37,10 @@ def split_digest(digest: str) -> tuple[str, str]:
 class VerifiedChunks:
     """Chunks that end only if all of them make up the descriptor; see `verified`."""
 
-    def __init__(self, chunks: Iterable[bytes], descriptor: Descriptor, origin: str) -> None:
+    def __init__(self, chunks: Generator[bytes, None, None], descriptor: Descriptor) -> None:
+        """``chunks`` do the verifying: they raise before their last one if something is wrong."""
         self.descriptor = descriptor
-        self._chunks = _verify(chunks, descriptor, origin)
+        self._chunks = chunks
         self._told: Callable[[int], object] = lambda _count: None
 
     def watched(self, tell: Callable[[int], object]) -> VerifiedChunks:
@@ -63,7 +73,7 @@ def verified(
         known = chunks.descriptor
         if (known.digest, known.size) == (descriptor.digest, descriptor.size):
             return chunks
-    return VerifiedChunks(chunks, descriptor, origin)
+    return VerifiedChunks(_verify(chunks, descriptor, origin), descriptor)
 
 
 def _verify(

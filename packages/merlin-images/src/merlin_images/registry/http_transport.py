@@ -246,7 +246,9 @@ class HttpTransport:
     def absolute(self, url: httpx2.URL | str, *, seen_from: httpx2.URL | None = None) -> httpx2.URL:
         """Return where a path or a Location leads, refusing to fall from https to http."""
         try:
-            target = (seen_from or self.base_url).join(url)
+            # Parsing is most of the cost of a small request: locations carry long states.
+            is_whole = isinstance(url, httpx2.URL) and url.is_absolute_url
+            target = httpx2.URL(url) if is_whole else (seen_from or self.base_url).join(url)
         except httpx2.InvalidURL:
             raise RegistryError(
                 f"{self.host} leads to what is no address: {str(url)[:100]!r}.", host=self.host

@@ -139,7 +139,8 @@ class StreamsBlobs(Protocol):
         media_type: str,
         open_source: Callable[[], Iterable[bytes]],
     ) -> Descriptor:
-        """Store what the source yields and describe it; it is read once a try, in passing."""
+        """Store what the source yields and describe it. The source is read in passing, once a try,
+        and once more before where the registry bounds what one request may carry."""
 
 
 @runtime_checkable

@@ -48,12 +48,23 @@ class ContentFiles:
     def write(self, digest: str, chunks: Iterable[bytes]) -> None:
         """Store chunks that the caller verifies while they are drawn."""
         with self.new_file() as temporary:
-            with temporary.open("wb") as file, full_disk():
-                for chunk in chunks:
-                    file.write(chunk)
-                file.flush()
-                os.fsync(file.fileno())
+            _fill(temporary, chunks)
             place(temporary, self.path(digest))
+
+    def write_unnamed(self, chunks: Iterable[bytes]) -> tuple[str, int]:
+        """Store chunks whose digest nobody knows yet; return it, and how many bytes there were."""
+        digest = hashlib.sha256()
+
+        def hashed() -> Iterator[bytes]:
+            for chunk in chunks:
+                digest.update(chunk)
+                yield chunk
+
+        with self.new_file() as temporary:
+            size = _fill(temporary, hashed())
+            name = f"sha256:{digest.hexdigest()}"
+            place(temporary, self.path(name))
+        return name, size
 
     def adopt(self, file: Path, digest: str, *, known: str = "") -> None:
         """Move a file here after verifying it; ``known`` is its digest if it was hashed already.
@@ -124,6 +135,15 @@ def full_disk() -> Iterator[None]:
         if error.errno in _FULL:
             raise RegistryFull(f"The registry's storage is full: {error.strerror}.") from error
         raise
+
+
+def _fill(file: Path, chunks: Iterable[bytes]) -> int:
+    """Write and flush a file; return its size."""
+    with file.open("wb") as opened, full_disk():
+        size = sum(opened.write(chunk) for chunk in chunks)
+        opened.flush()
+        os.fsync(opened.fileno())
+    return size
 
 
 def _read(path: Path, offset: int) -> Iterator[bytes]:

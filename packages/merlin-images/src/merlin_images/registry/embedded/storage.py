@@ -105,6 +105,16 @@ class RegistryStorage:
         self.link(repository.repository, digest)
         return BlobWrite.UPLOADED
 
+    def stream_blob(
+        self,
+        repository: Reference,
+        media_type: str,
+        open_source: Callable[[], Iterable[bytes]],
+    ) -> Descriptor:
+        digest, size = self.content.write_unnamed(open_source())
+        self.link(repository.repository, digest)
+        return Descriptor(media_type, digest, size)
+
     def tags(self, repository: Reference) -> Iterator[str]:
         return iter(self.repository(repository.repository).tags())
 
