@@ -248,7 +248,7 @@ def test_a_large_file_is_a_plain_layer_of_its_own(
     [
         ({annotation_keys.PYTHON_VERSION: "3.12.1"}, BasePythonMismatch),
         ({annotation_keys.PYTHON_VERSION: ""}, BasePythonMismatch),
-        ({annotation_keys.GLIBC_VERSION: "2.17"}, BaseUnsuitable),
+        ({annotation_keys.GLIBC_VERSION: "2.12"}, BaseUnsuitable),
     ],
 )
 def test_a_base_that_does_not_fit_is_refused(

@@ -38,7 +38,7 @@ from merlin_images.image.config import timestamp
 from merlin_images.image.held_lock import read_held_lock
 from merlin_images.image.locations import OpenRegistry
 from merlin_images.image.manifest import canonical_json, digest_of
-from merlin_images.image.platform import parse_platform
+from merlin_images.image.platform import check_runs, lock_triple, parse_platform
 from merlin_images.image.stored import read_image
 from merlin_images.layers.codecs import codec as layer_codec
 from merlin_images.layers.layer_store import Layer, LayerStore
@@ -58,8 +58,8 @@ class NativeBuilder:
 
     ``open_registry`` is called once a host. ``cache_dir`` may be shared by processes of one
     machine; ``lock_store`` shares locks between machines. ``default_base`` is used by requests that
-    name none (see `merlin_images.image.base_images`), ``platform`` is the uv target triple the
-    dependencies are locked for, ``index_url`` a package index instead of PyPI. With
+    name none (see `merlin_images.image.base_images`), ``platform`` is what images are for (see
+    `merlin_images.image.platform`), ``index_url`` a package index instead of PyPI. With
     ``byte_compile`` modules get byte code where the base's Python can run here.
     """
 
@@ -69,7 +69,7 @@ class NativeBuilder:
         cache_dir: Path,
         *,
         default_base: str = "auto",
-        platform: str = "x86_64-manylinux_2_28",
+        platform: str = "linux/amd64",
         index_url: str = "",
         codec: Literal["zstd", "gzip"] = "zstd",
         byte_compile: bool = True,
@@ -206,7 +206,7 @@ class NativeBuilder:
     ) -> tuple[Lock, list[tuple[Layer, bool]]]:
         lock = self._resolver.lock(
             spec,
-            Target(self._platform, spec.python),
+            Target(self._triple(choosing), spec.python),
             runtime_requirements=self._runtime_requirements,
             as_of=created,
             progress=progress,
@@ -214,18 +214,27 @@ class NativeBuilder:
         if not choosing.done():
             # A base in the making takes seconds, and layers with byte code wait for its Python.
             self._wheels.fetch_all(lock.wheels)
+        base = choosing.result()
+        check_runs(lock.wheels, base.name, base.libc)
         layers = wheel_layers(
             lock,
             self._wheels,
             self._layers,
             prefix=VENV_PREFIX,
             codec=self._codec,
-            compiler=choosing.result().compiler if self._byte_compile else None,
+            compiler=base.compiler if self._byte_compile else None,
             scan=self._scan,
             finished=lambda layer: pushes.start([self._blob(layer)]),
             progress=progress,
         )
         return lock, layers
+
+    def _triple(self, choosing: Future[Base]) -> str:
+        """What to lock for; a platform that leaves the C library open waits for the base."""
+        if self._target.libc is not None:
+            return lock_triple(self._target, "", None)
+        base = choosing.result()
+        return lock_triple(self._target, base.name, base.libc)
 
     def _scan(self, wheel: LockedWheel, path: Path) -> None:
         self._libraries.records.scan(path, wheel.sha256, architecture=self._target.architecture)

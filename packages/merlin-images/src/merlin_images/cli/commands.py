@@ -38,7 +38,7 @@ def build(
     version: str = "1",
     python: str = f"{sys.version_info.major}.{sys.version_info.minor}",
     base: str = "auto",
-    platform: str = "x86_64-manylinux_2_28",
+    platform: str = "linux/amd64",
     index_url: str = "",
     codec: Literal["zstd", "gzip"] = "zstd",
     byte_compile: bool = True,

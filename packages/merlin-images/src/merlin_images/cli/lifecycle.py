@@ -143,7 +143,7 @@ def rebase_images(*images: str, base: str, common: Common = DEFAULTS) -> None:
                 pusher = Pusher(
                     registry, image.reference, known=known, flights=flights, progress=progress
                 )
-                done = rebase(pusher, image, chosen, tag=_tag(name, image))
+                done = rebase(registry, pusher, image, chosen, tag=_tag(name, image))
                 running.detail = done.after.digest[:19] if done.changed else "on this base already"
         except MerlinError as error:
             failed.append(name)

@@ -10,7 +10,7 @@ class Target:
     """What a lock is made for.
 
     ``platform`` is a uv target triple such as ``x86_64-manylinux_2_28``; the number is a ceiling:
-    the oldest glibc the wheels may need. ``python`` is ``major.minor``.
+    the newest glibc the wheels may need. ``python`` is ``major.minor``.
     """
 
     platform: str

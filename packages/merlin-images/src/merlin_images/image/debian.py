@@ -20,6 +20,7 @@ from pathlib import Path
 
 from merlin.output.human import human_size
 from merlin.progress import Progress, step
+from merlin_images.environments.libc import parse_libc
 from merlin_images.file_lock import exclusive
 from merlin_images.image import annotation_keys, bytecode
 from merlin_images.image.apt import DebianPackage, PackageNotKnown, PrivateApt
@@ -224,7 +225,7 @@ class DebianBases:
             config=parse_config(body),
             python=python,
             python_path=facts[annotation_keys.PYTHON_PATH],
-            glibc=facts[annotation_keys.GLIBC_VERSION],
+            libc=parse_libc("glibc", facts[annotation_keys.GLIBC_VERSION]),
             notes=notes,
             compiler=self._compiler(plan, layer, python, architecture),
         )
