@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from merlin.artifacts import open_store
-from merlin_images.builders.native import NativeBuilder
+from merlin_images.builders.platforms import open_builder
+from merlin_images.environments.credentials import IndexCredentials
 from merlin_images.registry.embedded.app import create_registry_app
 from merlin_server.addresses import Addresses
 from merlin_server.auth.policy import Policy
@@ -66,7 +67,7 @@ def open_services(
             outside = MlflowTracking(settings.tracking_url, locations)
             tracking, tracking_url = outside, outside.url
         registries = Registries(settings.registry, url, folder.registry)
-        builder = NativeBuilder(
+        builder = open_builder(
             registries.open,
             settings.images.cache_dir or folder.cache,
             default_base=settings.images.base,
@@ -75,6 +76,7 @@ def open_services(
             codec=settings.images.codec,
             byte_compile=settings.images.byte_compile,
             lock_store=store,
+            index_credentials=IndexCredentials(settings.images.netrc_file),
         )
         images = ImageService(database, builder, locations, settings, registries.prefix)
         deployers = _open_deployers(settings, folder.path, closing)

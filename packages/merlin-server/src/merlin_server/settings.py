@@ -94,6 +94,11 @@ class ImageSettings(Section):
     index_url: str = Field(
         "", description="Package index instead of the default; no credentials in it"
     )
+    netrc_file: Path | None = Field(
+        None,
+        description="netrc file with the credentials for package indexes, by host; "
+        "empty: ~/.netrc of the server",
+    )
     codec: Literal["zstd", "gzip"] = Field(
         "zstd", description="How layers are compressed; gzip where registry or nodes know no zstd"
     )

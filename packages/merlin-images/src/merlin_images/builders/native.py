@@ -25,6 +25,7 @@ from merlin_images.builders.port import BuildRequest, BuiltImage, LayerReport
 from merlin_images.builders.push import Blob, Pusher, base_blob
 from merlin_images.builders.single_flight import SingleFlight
 from merlin_images.builders.system_libraries import SystemLibraries
+from merlin_images.environments.credentials import IndexCredentials
 from merlin_images.environments.download import WheelCache
 from merlin_images.environments.files import read_environment
 from merlin_images.environments.lock import Resolver
@@ -42,7 +43,7 @@ from merlin_images.image.platform import check_runs, lock_triple, parse_platform
 from merlin_images.image.stored import read_image
 from merlin_images.layers.codecs import codec as layer_codec
 from merlin_images.layers.layer_store import Layer, LayerStore
-from merlin_images.layers.model import ModelFolder, list_model, model_layers
+from merlin_images.layers.model import ModelFolder, check_sizes, list_model, model_layers
 from merlin_images.layers.runtime import VENV_PREFIX, check_python, read_runtime, runtime_layer
 from merlin_images.layers.wheel import wheel_layers
 from merlin_images.registry.port import BlobWrite, Descriptor, ImageRegistry
@@ -57,7 +58,8 @@ class NativeBuilder:
     """Builds and pushes by itself; see `merlin_images.builders.port.ImageBuilder`.
 
     ``open_registry`` is called once a host. ``cache_dir`` may be shared by processes of one
-    machine; ``lock_store`` shares locks between machines. ``default_base`` is used by requests that
+    machine, and ``uploads`` by builders of one process; ``lock_store`` shares locks between
+    machines. ``default_base`` is used by requests that
     name none (see `merlin_images.image.base_images`), ``platform`` is what images are for (see
     `merlin_images.image.platform`), ``index_url`` a package index instead of PyPI. With
     ``byte_compile`` modules get byte code where the base's Python can run here.
@@ -74,6 +76,8 @@ class NativeBuilder:
         codec: Literal["zstd", "gzip"] = "zstd",
         byte_compile: bool = True,
         lock_store: ArtifactStore | None = None,
+        index_credentials: IndexCredentials | None = None,
+        uploads: SingleFlight[BlobWrite] | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -86,8 +90,11 @@ class NativeBuilder:
         self._byte_compile = byte_compile
         self._monotonic = monotonic
         self._layers = LayerStore(cache_dir / "layers")
-        self._wheels = WheelCache(cache_dir / "wheels")
-        self._resolver = Resolver(cache_dir, index_url=index_url, store=lock_store)
+        credentials = index_credentials or IndexCredentials()
+        self._wheels = WheelCache(cache_dir / "wheels", credentials=credentials)
+        self._resolver = Resolver(
+            cache_dir, index_url=index_url, credentials=credentials, store=lock_store
+        )
         self._runtime = read_runtime()
         self._runtime_requirements = tuple(runtime_requirements())
         self._libraries = SystemLibraries(cache_dir, self._layers, codec=self._codec, now=now)
@@ -95,13 +102,17 @@ class NativeBuilder:
         self._registries: dict[str, ImageRegistry] = {}
         self._lock = threading.Lock()
         self._builds: SingleFlight[BuiltImage] = SingleFlight()
-        self._uploads: SingleFlight[BlobWrite] = SingleFlight()
+        self._uploads: SingleFlight[BlobWrite] = uploads or SingleFlight()
         self._reports: dict[str, BuiltImage] = {}
 
     def find(self, request: BuildRequest) -> Reference | None:
         """Return the image of identical inputs, with one HEAD."""
         model = list_model(request.model.store, request.model.folder)
         return self._find(request, self._content_tag(request, model))
+
+    def content_tag(self, request: BuildRequest) -> str:
+        """Return the tag that an image of these inputs has or would have; no registry is asked."""
+        return self._content_tag(request, list_model(request.model.store, request.model.folder))
 
     def build(self, request: BuildRequest, progress: Progress) -> BuiltImage:
         """Build what is missing and push it; see `ImageBuilder.build`."""
@@ -143,6 +154,7 @@ class NativeBuilder:
             model.store, model.folder, model_type=request.model_type, python=request.python
         )
         check_python(self._runtime, spec.python)
+        check_sizes(model, request.target.host)
         pusher = Pusher(
             self._registry(request.target),
             request.target,

@@ -7,6 +7,7 @@ base would have made.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -19,10 +20,12 @@ from merlin_images.image.base import Base, check_fits, python_path
 from merlin_images.image.config import AddedLayer, diff_ids, extend_config, labels
 from merlin_images.image.errors import BaseUnsuitable, InvalidImage
 from merlin_images.image.held_lock import read_held_lock
+from merlin_images.image.index import read_images
 from merlin_images.image.manifest import Manifest, digest_of
 from merlin_images.image.platform import check_runs, parse_platform
 from merlin_images.image.stored import StoredImage
-from merlin_images.registry.port import OCI_CONFIG, Descriptor, ImageRegistry
+from merlin_images.registry.port import OCI_CONFIG, OCI_INDEX, Descriptor, ImageRegistry
+from merlin_images.registry.reference import Reference
 
 _OF_BASE = {
     annotation_keys.PYTHON_VERSION,
@@ -48,6 +51,38 @@ def needed_python(image: StoredImage) -> str:
             f"{image.reference} was not built by Merlin: it cannot be put elsewhere."
         )
     return python
+
+
+def rebase_named(
+    registry: ImageRegistry,
+    pusher: Pusher,
+    reference: Reference,
+    choose: Callable[[StoredImage], Base],
+    *,
+    tag: str,
+) -> Rebased:
+    """Put what a reference names, an image or all images of an index, on the bases chosen for them.
+
+    The tag is moved when all of an index are done. Raises what `rebase` and ``choose`` raise.
+    """
+    named = read_images(registry, reference)
+    if named.index is None:
+        [image] = named.images.values()
+        return rebase(registry, pusher, image, choose(image), tag=tag)
+    done = {
+        platform: rebase(registry, pusher, image, choose(image), tag="")
+        for platform, image in named.images.items()
+    }
+    if not any(each.changed for each in done.values()):
+        return Rebased(named.descriptor, named.descriptor, changed=False)
+    index = replace(
+        named.index,
+        images=tuple(
+            replace(image, descriptor=done[image.platform].after) for image in named.index.images
+        ),
+    )
+    after = registry.write_manifest(reference.at_tag(tag), OCI_INDEX, index.to_bytes())
+    return Rebased(named.descriptor, after, changed=True)
 
 
 def rebase(

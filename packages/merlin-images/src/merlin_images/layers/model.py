@@ -8,7 +8,7 @@ the same content gives the same layers from any store.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -19,12 +19,17 @@ from merlin_images.layers.codecs import Codec, Uncompressed
 from merlin_images.layers.errors import LayerError, SourceChanged
 from merlin_images.layers.layer_store import Layer, LayerStore
 from merlin_images.layers.tar import LAYER_TIME, Entry, check_path, directories, tar_stream
+from merlin_images.registry.limits import check_layer_fits
 
 MODEL_PREFIX = "opt/model"
 
 _FORMAT = "model/1"
 _WEIGHT = 16 * 2**20
 _LARGEST_LAYER = 2 * 2**30
+_BLOCK = 512
+
+MOST_LAYERS = 64
+"""Of the 127 layers an image may have; the others are for base, dependencies and runtime."""
 
 
 class NoModel(LayerError):
@@ -87,6 +92,18 @@ def model_layers(
     ]
 
 
+def planned_layers(model: ModelFolder) -> list[tuple[str, ...]]:
+    """Return the paths of the files of each layer; reads nothing."""
+    groups = _groups(model.files, Uncompressed())
+    return [tuple(file.path for file in files) for files, _ in groups]
+
+
+def check_sizes(model: ModelFolder, host: str) -> None:
+    """Raise `LayerTooLarge` if the registry takes no layer of such a size; reads nothing."""
+    for files, _ in _groups(model.files, Uncompressed()):
+        check_layer_fits(host, _title(files), sum(_in_tar(file) for file in files))
+
+
 def _layer(
     model: ModelFolder,
     files: tuple[ModelFile, ...],
@@ -98,8 +115,7 @@ def _layer(
     key = f"{_FORMAT}/{codec.name}/{_key(model.store, files)}"
     if known := layers.get(key):
         return known, False
-    others = len(files) - 1
-    title = f"{files[0].path} and {others} more" if others else files[0].path
+    title = _title(files)
     size = sum(file.size for file in files)
     with step(progress, f"Write the layer of {title}", total=size) as running:
         layer, made = layers.make(
@@ -112,20 +128,43 @@ def _layer(
     return layer, made
 
 
+def _title(files: Sequence[ModelFile]) -> str:
+    return f"{files[0].path} and {len(files) - 1} more" if len(files) > 1 else files[0].path
+
+
 def _groups(
     files: tuple[ModelFile, ...], codec: Codec
 ) -> Iterator[tuple[tuple[ModelFile, ...], Codec]]:
-    """Cut into layers: by a fixed size, so that adding a file moves no other border but its own."""
-    if small := tuple(file for file in files if file.size < _WEIGHT):
-        yield small, codec
-    group: list[ModelFile] = []
-    for file in (file for file in files if file.size >= _WEIGHT):
-        if group and sum(held.size for held in group) + file.size > _LARGEST_LAYER:
-            yield tuple(group), Uncompressed()
-            group = []
-        group.append(file)
-    if group:
-        yield tuple(group), Uncompressed()
+    """Cut into layers: by a fixed size, so that adding a file moves no other border but its own.
+
+    A model that would come to too many layers is cut by twice the size, as often as it takes.
+    """
+    small = [file for file in files if file.size < _WEIGHT]
+    weights = [file for file in files if file.size >= _WEIGHT]
+    target = _LARGEST_LAYER
+    while len(_cut(small, target)) + len(_cut(weights, target)) > MOST_LAYERS:
+        target *= 2
+    for group in _cut(small, target):
+        yield group, codec
+    for group in _cut(weights, target):
+        yield group, Uncompressed()
+
+
+def _cut(files: Sequence[ModelFile], target: int) -> list[tuple[ModelFile, ...]]:
+    groups: list[list[ModelFile]] = []
+    held = target
+    for file in files:
+        if not groups or held + file.size > target:
+            groups.append([])
+            held = 0
+        groups[-1].append(file)
+        held += file.size
+    return [tuple(group) for group in groups]
+
+
+def _in_tar(file: ModelFile) -> int:
+    """Bytes of a file in a tar: header, and content up to the next block."""
+    return _BLOCK + -(-file.size // _BLOCK) * _BLOCK
 
 
 def _tar(model: ModelFolder, files: tuple[ModelFile, ...], running: Step) -> Iterator[bytes]:
