@@ -22,7 +22,7 @@ _LOCKED = """
 [[packages]]
 name = {}
 version = "1"
-wheels = [{{hashes = {{sha256 = "0000000000000000000000000000000000000000000000000000000000000000"}}}}]
+wheels = [{{hashes = {{sha256 = "{}"}}}}]
 """
 BEFORE = datetime(2020, 1, 1, tzinfo=UTC)
 
@@ -125,7 +125,7 @@ def test_what_only_the_author_has_is_refused(name: str, text: str, words: str) -
         "packages = [3]",
         '[[packages]]\nname = "a"\nversion = "1"\n',
         '[[packages]]\nversion = "1"\n',
-        _LOCKED.format('"a b"'),
+        _LOCKED.format('"a b"', "0" * 64),
         '[[packages]]\nname = "a"\nversion = "1"\nwheels = [3]\n',
         '[[packages]]\nname = "a"\nversion = "1"\ndirectory = 3\n',
     ],
