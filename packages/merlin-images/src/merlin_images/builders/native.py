@@ -59,9 +59,10 @@ class NativeBuilder:
 
     ``open_registry`` is called once a host. ``cache_dir`` may be shared by processes of one
     machine, and ``uploads`` by builders of one process; ``lock_store`` shares locks between
-    machines. ``default_base`` is used by requests that
-    name none (see `merlin_images.image.base_images`), ``platform`` is what images are for (see
-    `merlin_images.image.platform`), ``index_url`` a package index instead of PyPI. With
+    machines. ``default_base`` is used by requests that name none (see
+    `merlin_images.image.base_images`), ``platform`` is what images are for (see
+    `merlin_images.image.platform`), ``index_url`` a package index instead of PyPI and
+    ``index_credentials`` who to be at indexes. With
     ``byte_compile`` modules get byte code where the base's Python can run here.
     """
 
