@@ -22,6 +22,7 @@ from merlin_images.environments.dependency_hash import environment_text
 from merlin_images.environments.download import WheelCache
 from merlin_images.environments.errors import CredentialsMissing, IndexDenied
 from merlin_images.environments.files import read_environment
+from merlin_images.environments.index_options import IndexOptions
 from merlin_images.environments.lock import Resolver
 from merlin_images.environments.model import EnvironmentSpec, Lock, Target
 
@@ -206,3 +207,21 @@ def test_credentials_go_to_their_host_alone(tmp_path: Path) -> None:
     assert credentials.for_url("https://a.example:8443/files/x.whl") == ("me", SECRET)
     for other in ("https://a.example/x", "https://b.example/x", "https://x.a.example:8443/x"):
         assert credentials.for_url(other) is None
+
+
+def test_links_are_all_told_in_one_way(tmp_path: Path) -> None:
+    credentials = IndexCredentials(tmp_path / "none", VARIABLES)
+    spec = read_lines(
+        "-f https://${INDEX_USER}:${INDEX_TOKEN}@a.example/l\n-f https://b.example/l\n"
+    )
+    options = IndexOptions("https://c.example/simple", spec.index_options, credentials)
+    assert options.arguments == [
+        "--index-url=https://c.example/simple",
+        "--find-links=https://a.example/l",
+        "--find-links=https://b.example/l",
+    ]
+    assert not options.environment
+    credentials.learn(spec.credentials)
+    options = IndexOptions("https://c.example/simple", spec.index_options, credentials)
+    assert options.arguments == ["--index-url=https://c.example/simple"]
+    assert options.environment["UV_FIND_LINKS"].endswith("@a.example/l,https://b.example/l")

@@ -7,10 +7,10 @@ in variables of its own, which only this user's processes can read.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from urllib.parse import urlsplit
 
 from merlin_images.environments.credentials import IndexCredentials
 
+_FIND_LINKS = "--find-links="
 _KINDS = {"--index-url": "--default-index", "--extra-index-url": "--index"}
 
 
@@ -26,22 +26,28 @@ class IndexOptions:
         own = [f"--index-url={index_url}"] if index_url else []
         if any(option.startswith("--index-url=") for option in options):
             own = []
-        for number, option in enumerate((*own, *options)):
+        every = [*own, *options]
+        links = [option for option in every if option.startswith(_FIND_LINKS)]
+        for number, option in enumerate(each for each in every if each not in links):
             self._add(f"merlin{number}", option, credentials)
+        self._add_links([option.removeprefix(_FIND_LINKS) for option in links], credentials)
 
     def _add(self, name: str, option: str, credentials: IndexCredentials) -> None:
         kind, _, url = option.partition("=")
-        if kind == "--find-links" and credentials.for_url(url):
-            # These have no names, so the address as a whole goes where nobody looks.
-            before = self.environment.get("UV_FIND_LINKS")
-            signed_in = credentials.within(url)
-            self.environment["UV_FIND_LINKS"] = f"{before},{signed_in}" if before else signed_in
-            return
         found = credentials.for_url(url) if kind in _KINDS else None
-        if found is None or not urlsplit(url).hostname:
+        if found is None:
             self.arguments.append(option)
             return
         self.arguments.append(f"{_KINDS[kind]}={name}={url}")
         user, password = found
         self.environment[f"UV_INDEX_{name.upper()}_USERNAME"] = user
         self.environment[f"UV_INDEX_{name.upper()}_PASSWORD"] = password
+
+    def _add_links(self, links: Sequence[str], credentials: IndexCredentials) -> None:
+        """These have no names: where one needs credentials, all go where nobody looks, because uv
+        reads the variable only if there is no argument."""
+        signed_in = [credentials.within(url) for url in links]
+        if signed_in == list(links):
+            self.arguments += [f"{_FIND_LINKS}{url}" for url in links]
+        else:
+            self.environment["UV_FIND_LINKS"] = ",".join(signed_in)
