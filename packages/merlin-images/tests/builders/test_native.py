@@ -462,7 +462,7 @@ def test_a_registry_that_goes_away_amid_the_weights_leaves_nothing(
     [
         ({annotation_keys.PYTHON_VERSION: "3.12.1"}, BasePythonMismatch),
         ({annotation_keys.PYTHON_VERSION: ""}, BasePythonMismatch),
-        ({annotation_keys.GLIBC_VERSION: "2.17"}, BaseUnsuitable),
+        ({annotation_keys.GLIBC_VERSION: "2.12"}, BaseUnsuitable),
     ],
 )
 def test_a_base_that_does_not_fit_is_refused(

@@ -116,6 +116,38 @@ def test_conda_packages_are_refused_by_name() -> None:
     assert caught.value.data["packages"] == ["cudatoolkit=11", "gdal"]
 
 
+def test_each_conda_package_is_answered_with_what_to_do() -> None:
+    conda = """
+        channels: [conda-forge]
+        dependencies:
+        - python=3.11
+        - conda-forge::pytorch=2.5
+        - numpy==1.26.4=py311h64a7726_0
+        - scikit-learn>=1.5, <1.8
+        - py-opencv 4.10.*
+        - graphviz
+        - openjdk=17
+        - mkl
+        - r-base=4.3
+        - pip: [pandas]
+    """
+    with pytest.raises(CondaPackagesRefused) as caught:
+        read({"conda.yaml": conda})
+    data, hint = caught.value.data, caught.value.hint
+    assert data["line"] == 5
+    assert data["pypi"] == {
+        "conda-forge::pytorch=2.5": "torch==2.5.*",
+        "numpy==1.26.4=py311h64a7726_0": "numpy==1.26.4",
+        "scikit-learn>=1.5, <1.8": "scikit-learn<1.8,>=1.5",
+        "py-opencv 4.10.*": "opencv-python-headless",
+    }
+    assert data["debian"] == {"graphviz": "graphviz", "openjdk=17": "default-jre-headless"}
+    assert (data["needless"], data["conda_only"]) == (["mkl"], ["r-base=4.3"])
+    for said in ("torch==2.5.*, numpy==1.26.4", "packages.txt", "Leave out mkl", "Kaniko"):
+        assert said in hint
+    assert "graphviz==" not in hint
+
+
 @pytest.mark.parametrize(
     ("name", "text", "line"),
     [
@@ -148,6 +180,18 @@ def test_bytes_that_are_no_text() -> None:
         read({"requirements.txt": b"flask\n\xff\xfe\n"})
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_what_windows_writes(encoding: str) -> None:
+    text = "pandas==2.3.3\r\nsix \\\r\n  ==1.17.0\r\n"
+    spec = read({"requirements.txt": text.encode(encoding)})
+    assert spec.requirements == ("cloudpickle", "pandas==2.3.3", "six==1.17.0")
+
+
+def test_a_name_that_only_looks_like_a_way_out() -> None:
+    spec = read({"requirements.txt": "-r ..more.txt", "..more.txt": "six"})
+    assert spec.requirements == ("cloudpickle", "six")
+
+
 def test_a_file_without_end() -> None:
     with pytest.raises(EnvironmentInvalid, match="larger than 1 MiB"):
         read({"requirements.txt": b"#" * (2**20 + 1)})
@@ -159,7 +203,10 @@ def test_yaml_is_never_executed(tmp_path: object) -> None:
         read({"conda.yaml": text})
 
 
-@pytest.mark.parametrize("path", ["../secret.txt", "/etc/passwd", "https://example.com/r.txt", ""])
+@pytest.mark.parametrize(
+    "path",
+    ["../secret.txt", "a/../../etc/passwd", "/etc/passwd", "https://example.com/r.txt", "..", ""],
+)
 def test_no_file_outside_the_folder(path: str) -> None:
     with pytest.raises(RequirementRefused, match=r"requirements.txt, line 1: .* lies outside"):
         read({"requirements.txt": f"-r {path}"})

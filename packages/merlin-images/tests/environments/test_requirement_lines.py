@@ -127,6 +127,65 @@ def test_a_wheel_of_the_web_may_be_named() -> None:
     assert (name_of(line), Requirement(line).url) == ("b", url)
 
 
+def test_a_wheel_may_be_named_by_its_address_alone() -> None:
+    url = f"https://example.com/My_Pkg-1.0-py3-none-any.whl#sha256={SHA}&egg=x"
+    (line,) = read(f'{url} ; python_version > "3.8"').requirements
+    assert line == (
+        "my-pkg @ https://example.com/My_Pkg-1.0-py3-none-any.whl ; "
+        f'python_version > "3.8" --hash=sha256:{SHA}'
+    )
+    assert (name_of(line), hashes_of(line)) == ("my-pkg", {SHA})
+
+
+def test_variables_stand_for_credentials() -> None:
+    lines = read(
+        "--extra-index-url https://${CI_USER}:${CI_TOKEN}@Pypi.corp.example:8443/simple\n"
+        "-f https://__token__:${TOKEN}@files.corp.example/\n"
+        "b @ https://${T}@wheels.example/b-1.0-py3-none-any.whl\n"
+    )
+    assert lines.index_options == [
+        "--extra-index-url=https://pypi.corp.example:8443/simple",
+        "--find-links=https://files.corp.example/",
+    ]
+    assert lines.requirements == {"b @ https://wheels.example/b-1.0-py3-none-any.whl"}
+    named = {host: (each.user, each.password) for host, each in lines.credentials.items()}
+    assert named == {
+        "pypi.corp.example:8443": ("${CI_USER}", "${CI_TOKEN}"),
+        "files.corp.example": ("__token__", "${TOKEN}"),
+        "wheels.example": ("${T}", ""),
+    }
+    assert lines.credentials["files.corp.example"].place == "requirements.txt, line 2"
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ("--index-url https://${HOST}/simple", "HOST, and variables are known for credentials"),
+        ("flask==${VERSION}", "VERSION, and variables"),
+        ("b @ https://x.example/b-1.0-py3-none-any.whl?t=${T}", "T, and variables"),
+        ("-i https://${USER}:secret@x.example/simple", "USER, and variables"),
+        ("--no-binary flask", "cannot honour"),
+    ],
+)
+def test_variables_stand_for_nothing_else(line: str, why: str) -> None:
+    with pytest.raises(RequirementRefused, match=why) as caught:
+        read(f"six\n{line}")
+    assert "secret" not in str(caught.value.to_dict())
+
+
+def test_building_is_refused_with_the_way_out() -> None:
+    with pytest.raises(RequirementRefused) as caught:
+        read("--no-binary :all:")
+    assert "pip wheel" in caught.value.hint
+
+
+def test_files_that_name_each_other_end_somewhere() -> None:
+    files = {f"{number}.txt": f"-r {number + 1}.txt" for number in range(2000)}
+    lines = RequirementLines(files.get)
+    with pytest.raises(EnvironmentInvalid, match=r"31\.txt, line 1: .* more than 32 deep"):
+        lines.add_file("0.txt")
+
+
 @given(st.text(max_size=200))
 def test_any_line_is_taken_or_refused(line: str) -> None:
     lines = RequirementLines({}.get)

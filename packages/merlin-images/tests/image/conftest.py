@@ -36,12 +36,14 @@ def make_package(tmp_path: Path) -> MakePackage:
         version: str = "1.0",
         depends: str = "",
         packing: str = ".xz",
+        architecture: str = "amd64",
     ) -> Path:
-        control = f"Package: {name}\nVersion: {version}\nArchitecture: amd64\nMaintainer: nobody\n"
+        control = f"Package: {name}\nVersion: {version}\n"
+        control += f"Architecture: {architecture}\nMaintainer: nobody\n"
         control += f"Depends: {depends}\n" if depends else ""
         control += f"Description: {name}\n"
         pack = _PACK[packing]
-        target = tmp_path / f"{name}_{version}_amd64.deb"
+        target = tmp_path / f"{name}_{version}_{architecture}.deb"
         target.write_bytes(
             _ar(
                 {
@@ -70,9 +72,11 @@ class PackageSource:
         data = made.read_bytes()
         made.rename(self.folder / made.name)
         depends = f"Depends: {options['depends']}\n" if options.get("depends") else ""
-        self.packages[name] = (
-            f"Package: {name}\nVersion: {options.get('version', '1.0')}\nArchitecture: amd64\n"
-            f"Maintainer: nobody\n{depends}Filename: ./{made.name}\nSize: {len(data)}\n"
+        architecture = options.get("architecture", "amd64")
+        self.packages[f"{name}:{architecture}"] = (
+            f"Package: {name}\nVersion: {options.get('version', '1.0')}\n"
+            f"Architecture: {architecture}\nMaintainer: nobody\n{depends}"
+            f"Filename: ./{made.name}\nSize: {len(data)}\n"
             f"SHA256: {hashlib.sha256(data).hexdigest()}\nDescription: {name}\n"
         )
         (self.folder / "Packages").write_text("\n".join(self.packages.values()))

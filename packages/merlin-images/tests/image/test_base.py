@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -10,12 +11,19 @@ from pathlib import Path
 import pytest
 
 from merlin.progress import Silent
+from merlin_images.environments.libc import Libc
 from merlin_images.image.base import Base
 from merlin_images.image.base_images import BaseImages
-from merlin_images.image.errors import BaseNotFound, BasePythonMismatch, BaseUnreachable
+from merlin_images.image.errors import (
+    BaseNotFound,
+    BasePythonMismatch,
+    BaseUnreachable,
+    BaseUnsuitable,
+)
 from merlin_images.image.manifest import digest_of
 from merlin_images.image.platform import parse_platform
 from merlin_images.image.validate import validate
+from merlin_images.layers.tar import Entry, tar_stream
 from merlin_images.registry.errors import RegistryDenied, RegistryUnavailable
 from merlin_images.registry.memory import MemoryRegistry
 from merlin_images.registry.port import (
@@ -31,13 +39,21 @@ from merlin_images.registry.reference import Reference
 
 PLATFORM = parse_platform("x86_64-manylinux_2_28")
 HUB = Reference("docker.io", "library/python", tag="3.11-slim")
-LAYER = b"a layer"
+LIBC = b"\0GNU C Library (Debian GLIBC 2.36-9+deb12u13) stable release version 2.36.\n\0"
+
+
+def layer_of(path: str, content: bytes) -> bytes:
+    entry = Entry(path, 0o644, len(content), source=lambda: [content])
+    return gzip.compress(b"".join(tar_stream([entry], mtime=0)), mtime=0)
+
+
+LAYER = layer_of("usr/lib/x86_64-linux-gnu/libc.so.6", LIBC)
 
 
 class Hub(MemoryRegistry):
     """A registry with Docker's Python image behind an index; it counts reads and can be away."""
 
-    def __init__(self) -> None:
+    def __init__(self, layer: bytes = LAYER) -> None:
         super().__init__()
         self.reads = 0
         self.failure: Exception | None = None
@@ -46,18 +62,18 @@ class Hub(MemoryRegistry):
                 "architecture": "amd64",
                 "os": "linux",
                 "config": {"Env": ["PATH=/usr/local/bin:/bin", "PYTHON_VERSION=3.11.14"]},
-                "rootfs": {"type": "layers", "diff_ids": [digest_of(LAYER)]},
+                "rootfs": {"type": "layers", "diff_ids": [digest_of(gzip.decompress(layer))]},
             }
         ).encode()
         described = Descriptor(DOCKER_CONFIG, digest_of(config), len(config))
-        layer = Descriptor(DOCKER_LAYER_GZIP, digest_of(LAYER), len(LAYER))
+        packed = Descriptor(DOCKER_LAYER_GZIP, digest_of(layer), len(layer))
         self.write_blob(HUB, described, lambda: [config])
-        self.write_blob(HUB, layer, lambda: [LAYER])
+        self.write_blob(HUB, packed, lambda: [layer])
         manifest = {
             "schemaVersion": 2,
             "mediaType": DOCKER_MANIFEST,
             "config": described.to_dict(),
-            "layers": [layer.to_dict()],
+            "layers": [packed.to_dict()],
         }
         body = json.dumps(manifest).encode()
         self.platform = self.write_manifest(HUB.at_digest(digest_of(body)), DOCKER_MANIFEST, body)
@@ -114,6 +130,31 @@ def test_an_official_python_image_is_understood(images: BaseImages, hub: Hub) ->
     assert layer.descriptor.media_type == OCI_LAYER_GZIP
     assert layer.descriptor.digest == digest_of(LAYER)
     assert b"".join(layer.open()) == LAYER
+
+
+@pytest.mark.parametrize(
+    ("path", "content", "libc"),
+    [
+        ("lib/x86_64-linux-gnu/libc.so.6", LIBC, Libc("glibc", (2, 36))),
+        ("usr/lib64/libc.so.6", LIBC.replace(b"2.36", b"2.34"), Libc("glibc", (2, 34))),
+        ("lib64/libc-2.28.so", LIBC.replace(b"2.36", b"2.28"), Libc("glibc", (2, 28))),
+        ("lib/ld-musl-x86_64.so.1", b"\x7fELF\x001.2.5\0", Libc("musl", (1, 2))),
+        ("lib/x86_64-linux-gnu/libc.so.6", b"stripped of everything", None),
+        ("opt/somewhere/libc.so.6", LIBC, None),
+    ],
+)
+def test_the_c_library_is_read_from_the_base_itself(
+    tmp_path: Path, path: str, content: bytes, libc: Libc | None
+) -> None:
+    hub = Hub(layer_of(path, content))
+    images = BaseImages(tmp_path, lambda _: hub)
+    assert choose(images, "python:3.11-slim").libc == libc
+
+
+def test_a_base_whose_layers_are_no_layers_is_refused(tmp_path: Path) -> None:
+    hub = Hub(gzip.compress(b"no tar"))
+    with pytest.raises(BaseUnsuitable, match=r"python:3\.11-slim is damaged"):
+        choose(BaseImages(tmp_path, lambda _: hub), "python:3.11-slim")
 
 
 def test_a_tag_is_looked_up_once_an_hour(images: BaseImages, hub: Hub, clock: Clock) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import platform
+import re
 import shutil
 import tarfile
 from collections.abc import Callable
@@ -19,6 +21,7 @@ from merlin_images.image.base import Base
 from merlin_images.image.debian import DebianBases
 from merlin_images.image.errors import BasePythonMismatch, BaseUnreachable
 from merlin_images.layers.codecs import codec
+from merlin_images.layers.errors import ByteCompilationFailed
 from merlin_images.layers.layer_store import LayerStore
 
 if TYPE_CHECKING:
@@ -69,7 +72,8 @@ def test_the_closure_is_resolved_without_what_only_scripts_need(bases: Open) -> 
     packages = base.layers[0].descriptor.annotations[annotation_keys.BASE_PACKAGES]
     assert "libc6=2.36-9" in packages
     assert "dpkg" not in packages
-    assert (base.python, base.python_path, base.glibc) == ("3.11", "/usr/bin/python3.11", "2.36")
+    assert (base.python, base.python_path) == ("3.11", "/usr/bin/python3.11")
+    assert str(base.libc) == "glibc 2.36"
     assert base.config["config"]["Labels"][annotation_keys.PYTHON_VERSION] == "3.11.2"
 
 
@@ -116,6 +120,40 @@ def test_unchanged_lists_make_nothing_anew(bases: Open, clock: Clock, tmp_path: 
     clock.now += timedelta(days=2)
     assert bases().base("3.11", "amd64", Silent()).digest == before.digest
     assert blob.stat().st_mtime_ns == made
+
+
+FOREIGN = {"x86_64": "arm64", "aarch64": "amd64"}[platform.machine()]
+
+
+@pytest.mark.parametrize("version", ["3.11.2-6+b1", "3.11.9-1"])
+def test_a_base_for_another_processor_is_compiled_for_by_this_one(
+    bases: Open, package_source: PackageSource, version: str
+) -> None:
+    for name in ("ca-certificates", "netbase", "tzdata", "libstdc++6", "libgomp1", "libc-bin"):
+        package_source.add(name, {f"./usr/share/{name}": b""}, architecture="arm64")
+    for name in ("dash", "libpython3.11-stdlib"):
+        package_source.add(name, {f"./usr/share/{name}": b""}, architecture="arm64")
+    package_source.add("base-files", {"./etc/x": b""}, version="12.4", architecture="arm64")
+    package_source.add("libc6", {"./lib/libc.so.6": b""}, version="2.36-9", architecture="arm64")
+    package_source.add(
+        "python3.11-minimal",
+        {"./usr/bin/python3.11": b"python"},
+        version=version,
+        depends="libc6",
+        architecture="arm64",
+    )
+    made = bases()
+    base = made.base("3.11", FOREIGN, Silent())
+    assert base.config["architecture"] == FOREIGN
+    assert base.compiler is not None
+    own = made.base("3.11", "amd64" if FOREIGN == "arm64" else "arm64", Silent())
+    assert own.compiler is not None
+    same = base.compiler.version == own.compiler.version
+    assert same == version.startswith("3.11.2-6"), "a rebuild is the same Python"
+    # These packages hold no Python that starts: what is asked for is that of this machine's base.
+    expected = f"{own.layers[0].title} has no loader" if same else f"have {own.compiler.version} "
+    with pytest.raises(ByteCompilationFailed, match=re.escape(expected)):
+        base.compiler.prepare()
 
 
 def test_a_source_that_is_away_leaves_the_last_base(

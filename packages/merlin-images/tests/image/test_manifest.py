@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from merlin_images.environments.libc import Libc
 from merlin_images.image.config import AddedLayer, Run, base_config, extend_config, parse_config
 from merlin_images.image.errors import InvalidImage
 from merlin_images.image.manifest import Manifest, choose_platform, parse_manifest
@@ -157,9 +158,12 @@ def test_the_manifest_is_the_same_bytes_whatever_the_order() -> None:
 @pytest.mark.parametrize(
     ("triple", "expected"),
     [
-        ("x86_64-manylinux_2_28", Platform("amd64", (2, 28))),
-        ("aarch64-manylinux_2_17", Platform("arm64", (2, 17))),
-        ("x86_64-manylinux2014", Platform("amd64", (2, 17))),
+        ("x86_64-manylinux_2_28", Platform("amd64", Libc("glibc", (2, 28)))),
+        ("aarch64-manylinux_2_17", Platform("arm64", Libc("glibc", (2, 17)))),
+        ("x86_64-manylinux2014", Platform("amd64", Libc("glibc", (2, 17)))),
+        ("x86_64-unknown-linux-musl", Platform("amd64", Libc("musl", (1, 2)))),
+        ("linux/amd64", Platform("amd64")),
+        ("linux/arm64/v8", Platform("arm64")),
     ],
 )
 def test_platforms_are_read(triple: str, expected: Platform) -> None:

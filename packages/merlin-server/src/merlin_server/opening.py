@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from merlin.artifacts import open_store
-from merlin_images.builders.native import NativeBuilder
+from merlin_images.builders.platforms import open_builder
+from merlin_images.environments.credentials import IndexCredentials
 from merlin_images.registry.embedded.app import create_registry_app
 from merlin_server.addresses import Addresses
 from merlin_server.auth.policy import Policy
@@ -69,7 +70,7 @@ def open_services(
             outside = MlflowTracking(settings.tracking_url, locations)
             tracking, tracking_url = outside, outside.url
         registries = Registries(settings.registry, url, folder.registry)
-        builder = NativeBuilder(
+        builder = open_builder(
             registries.open,
             settings.images.cache_dir or folder.cache,
             default_base=settings.images.base,
@@ -79,6 +80,7 @@ def open_services(
             byte_compile=settings.images.byte_compile,
             lease_seconds=settings.images.lease_seconds,
             lock_store=store,
+            index_credentials=IndexCredentials(settings.images.netrc_file),
         )
         images = ImageService(database, builder, locations, settings, registries.prefix)
         deployers = _open_deployers(settings, folder.path, closing)

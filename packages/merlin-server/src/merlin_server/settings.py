@@ -147,13 +147,21 @@ class ImageSettings(Section):
         "Docker Hub's python slim)",
     )
     platform: str = Field(
-        "x86_64-manylinux_2_28", description="uv target triple the dependencies are locked for"
+        "linux/amd64",
+        description="What images are for: linux/amd64, linux/arm64, or both with a comma between "
+        "them. A uv target triple such as x86_64-manylinux_2_28 fixes the C library that "
+        "dependencies may need, which is otherwise read from the base image",
     )
     python_versions: list[str] = Field(
         ["3.9", "3.10", "3.11", "3.12", "3.13"], description="Python versions models may ask for"
     )
     index_url: str = Field(
         "", description="Package index instead of the default; no credentials in it"
+    )
+    netrc_file: Path | None = Field(
+        None,
+        description="netrc file with the credentials for package indexes, by host; "
+        "empty: ~/.netrc of the server",
     )
     codec: Literal["zstd", "gzip"] = Field(
         "zstd", description="How layers are compressed; gzip where registry or nodes know no zstd"

@@ -143,7 +143,7 @@ class BuilderContract:
         found = validate(registry, built.reference, Silent())
         assert found.digest == built.reference.digest
         assert found.layers == len(built.layers)
-        assert len({layer.title for layer in built.layers}) == len(built.layers)
+        assert len({(each.title, each.platform) for each in built.layers}) == len(built.layers)
         assert {layer.kind for layer in built.layers} == {"base", "dependency", "runtime", "model"}
 
     def test_the_requested_tag_names_the_image(

@@ -30,6 +30,7 @@ from merlin_images.builders.push import Blob, Pusher, base_blob
 from merlin_images.builders.pushes import Pushes, Threads
 from merlin_images.builders.single_flight import SingleFlight
 from merlin_images.builders.system_libraries import SystemLibraries
+from merlin_images.environments.credentials import IndexCredentials
 from merlin_images.environments.download import WheelCache
 from merlin_images.environments.files import read_environment
 from merlin_images.environments.lock import Resolver
@@ -43,11 +44,11 @@ from merlin_images.image.config import timestamp
 from merlin_images.image.held_lock import read_held_lock
 from merlin_images.image.locations import OpenRegistry
 from merlin_images.image.manifest import canonical_json, digest_of
-from merlin_images.image.platform import parse_platform
+from merlin_images.image.platform import check_runs, lock_triple, parse_platform
 from merlin_images.image.stored import read_image
 from merlin_images.layers.codecs import codec as layer_codec
 from merlin_images.layers.layer_store import Layer, LayerStore
-from merlin_images.layers.model import ModelFolder, list_model, model_layers
+from merlin_images.layers.model import ModelFolder, check_sizes, list_model, model_layers
 from merlin_images.layers.runtime import VENV_PREFIX, check_python, read_runtime, runtime_layer
 from merlin_images.layers.wheel import wheel_layers
 from merlin_images.registry.port import BlobWrite, Descriptor, ImageRegistry
@@ -62,11 +63,12 @@ class NativeBuilder:
 
     ``open_registry`` is called once a host. ``cache_dir`` may be shared by processes of one
     machine; ``lock_store`` shares locks between machines. ``default_base`` is used by requests that
-    name none (see `merlin_images.image.base_images`), ``platform`` is the uv target triple the
-    dependencies are locked for, ``index_url`` a package index instead of PyPI. With
-    ``byte_compile`` modules get byte code where the base's Python can run here. For
-    ``lease_seconds`` after an image was seen in the registry, `build` takes its being there for
-    granted and asks nothing (see `merlin_images.builders.leases`); 0 asks every time.
+    name none (see `merlin_images.image.base_images`), ``platform`` is what images are for (see
+    `merlin_images.image.platform`), ``index_url`` a package index instead of PyPI and
+    ``index_credentials`` who to be at indexes. With ``byte_compile`` modules get byte code where
+    the base's Python can run here. For ``lease_seconds`` after an image was seen in the registry,
+    `build` takes its being there for granted and asks nothing (see
+    `merlin_images.builders.leases`); 0 asks every time.
     """
 
     def __init__(
@@ -75,12 +77,13 @@ class NativeBuilder:
         cache_dir: Path,
         *,
         default_base: str = "auto",
-        platform: str = "x86_64-manylinux_2_28",
+        platform: str = "linux/amd64",
         index_url: str = "",
         codec: Literal["zstd", "gzip"] = "zstd",
         byte_compile: bool = True,
         lease_seconds: float = 0,
         lock_store: ArtifactStore | None = None,
+        index_credentials: IndexCredentials | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -93,8 +96,11 @@ class NativeBuilder:
         self._byte_compile = byte_compile
         self._monotonic = monotonic
         self._layers = LayerStore(cache_dir / "layers")
-        self._wheels = WheelCache(cache_dir / "wheels")
-        self._resolver = Resolver(cache_dir, index_url=index_url, store=lock_store)
+        credentials = index_credentials or IndexCredentials()
+        self._wheels = WheelCache(cache_dir / "wheels", credentials=credentials)
+        self._resolver = Resolver(
+            cache_dir, index_url=index_url, credentials=credentials, store=lock_store
+        )
         self._runtime = read_runtime()
         self._runtime_requirements = tuple(runtime_requirements())
         self._libraries = SystemLibraries(cache_dir, self._layers, codec=self._codec, now=now)
@@ -109,6 +115,10 @@ class NativeBuilder:
         """Return the image of identical inputs, with one HEAD."""
         model = list_model(request.model.store, request.model.folder)
         return self._find(request, self._content_tag(request, model))
+
+    def content_tag(self, request: BuildRequest) -> str:
+        """Return the tag that an image of these inputs has or would have; no registry is asked."""
+        return self._content_tag(request, list_model(request.model.store, request.model.folder))
 
     def build(self, request: BuildRequest, progress: Progress) -> BuiltImage:
         """Build what is missing and push it; see `ImageBuilder.build`."""
@@ -172,6 +182,7 @@ class NativeBuilder:
             model.store, model.folder, model_type=request.model_type, python=request.python
         )
         check_python(self._runtime, spec.python)
+        check_sizes(model, request.target.host)
         pusher = Pusher(
             self._registry(request.target),
             request.target,
@@ -249,7 +260,7 @@ class NativeBuilder:
     ) -> tuple[Lock, list[tuple[Layer, bool]]]:
         lock = self._resolver.lock(
             spec,
-            Target(self._platform, spec.python),
+            Target(self._triple(choosing), spec.python),
             runtime_requirements=self._runtime_requirements,
             as_of=created,
             progress=progress,
@@ -257,18 +268,27 @@ class NativeBuilder:
         if not choosing.done():
             # A base in the making takes seconds, and layers with byte code wait for its Python.
             self._wheels.fetch_all(lock.wheels)
+        base = choosing.result()
+        check_runs(lock.wheels, base.name, base.libc)
         layers = wheel_layers(
             lock,
             self._wheels,
             self._layers,
             prefix=VENV_PREFIX,
             codec=self._codec,
-            compiler=choosing.result().compiler if self._byte_compile else None,
+            compiler=base.compiler if self._byte_compile else None,
             scan=self._scan,
             finished=lambda layer: pushes.start([self._blob(layer)]),
             progress=progress,
         )
         return lock, layers
+
+    def _triple(self, choosing: Future[Base]) -> str:
+        """What to lock for; a platform that leaves the C library open waits for the base."""
+        if self._target.libc is not None:
+            return lock_triple(self._target, "", None)
+        base = choosing.result()
+        return lock_triple(self._target, base.name, base.libc)
 
     def _scan(self, wheel: LockedWheel, path: Path) -> None:
         self._libraries.records.scan(path, wheel.sha256, architecture=self._target.architecture)

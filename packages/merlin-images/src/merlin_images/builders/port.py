@@ -58,7 +58,8 @@ class LayerReport:
 
     ``kind`` is base, system (Debian packages added to the base), dependency, runtime or model;
     ``action`` is what this build did: ``present`` (already there), ``mounted``, ``uploaded``, each
-    after ``reused`` (from the layer cache) or ``made``.
+    after ``reused`` (from the layer cache) or ``made``. ``platform`` says which images of an index
+    have it; empty means all.
     """
 
     kind: str
@@ -67,13 +68,15 @@ class LayerReport:
     size: int
     made: bool
     action: str
+    platform: str = ""
 
 
 @dataclass(frozen=True)
 class BuiltImage:
     """The outcome. ``reference`` carries tag and digest. ``lock_text`` is the pylock.toml that the
     image holds, ``dependency_hash`` names the normalised environment it was made from; ``seconds``
-    is wall time, ``notes`` are things the user should know."""
+    is wall time, ``notes`` are things the user should know. Where the reference is that of an
+    index, ``platforms`` has the image of each, and lock and Python are those of the first."""
 
     reference: Reference
     layers: tuple[LayerReport, ...]
@@ -84,6 +87,7 @@ class BuiltImage:
     reused: bool
     notes: tuple[str, ...] = ()
     dependency_hash: str = ""
+    platforms: Mapping[str, BuiltImage] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON shape that the API and ``--output json`` share."""
@@ -97,6 +101,10 @@ class BuiltImage:
             "reused": self.reused,
             "notes": list(self.notes),
             "layers": [vars(layer) for layer in self.layers],
+            "platforms": {
+                platform: {"digest": built.reference.digest, "lock": built.lock_key}
+                for platform, built in self.platforms.items()
+            },
         }
 
 

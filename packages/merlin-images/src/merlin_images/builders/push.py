@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from merlin.progress import Progress, Step, step
 from merlin_images.image.base import Base, BaseLayer
+from merlin_images.image.manifest import digest_of
 from merlin_images.layers.layer_store import LayerStore
 from merlin_images.registry.digests import describe_chunks, verified
 from merlin_images.registry.errors import BlobsMissing
@@ -94,19 +95,21 @@ class Pusher:
         return descriptor
 
     def manifest(self, tag: str, body: bytes, blobs: Mapping[str, Blob]) -> Descriptor:
-        """Put a manifest whose ``blobs``, by digest, were pushed before.
+        """Put a manifest whose ``blobs``, by digest, were pushed before; without a tag, under its
+        digest alone.
 
         Raises `BlobsMissing` only if the registry goes on missing what it was just given.
         """
+        at = self._repository.at_tag(tag) if tag else self._repository.at_digest(digest_of(body))
         try:
-            return self._registry.write_manifest(self._repository.at_tag(tag), OCI_MANIFEST, body)
+            return self._registry.write_manifest(at, OCI_MANIFEST, body)
         except BlobsMissing as missing:
             if not missing.digests or any(digest not in blobs for digest in missing.digests):
                 raise
             self._known.forget(self._repository.host, self._repository.repository, missing.digests)
             for digest in missing.digests:
                 self.blob(blobs[digest])
-        return self._registry.write_manifest(self._repository.at_tag(tag), OCI_MANIFEST, body)
+        return self._registry.write_manifest(at, OCI_MANIFEST, body)
 
     def _write(self, blob: Blob) -> BlobWrite:
         host, name = self._repository.host, self._repository.repository

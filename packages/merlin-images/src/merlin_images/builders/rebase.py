@@ -7,19 +7,25 @@ base would have made.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 from merlin_images.builders.assembly import check_layer_count, described, run_of
 from merlin_images.builders.push import Blob, Pusher, base_blob
+from merlin_images.environments.model import Target
+from merlin_images.environments.pylock import read_pylock
 from merlin_images.image import annotation_keys
 from merlin_images.image.base import Base, check_fits, python_path
 from merlin_images.image.config import AddedLayer, diff_ids, extend_config, labels
 from merlin_images.image.errors import BaseUnsuitable, InvalidImage
+from merlin_images.image.held_lock import read_held_lock
+from merlin_images.image.index import read_images
 from merlin_images.image.manifest import Manifest, digest_of
-from merlin_images.image.platform import parse_platform
+from merlin_images.image.platform import check_runs, parse_platform
 from merlin_images.image.stored import StoredImage
-from merlin_images.registry.port import OCI_CONFIG, Descriptor
+from merlin_images.registry.port import OCI_CONFIG, OCI_INDEX, Descriptor, ImageRegistry
+from merlin_images.registry.reference import Reference
 
 _OF_BASE = {
     annotation_keys.PYTHON_VERSION,
@@ -47,17 +53,56 @@ def needed_python(image: StoredImage) -> str:
     return python
 
 
-def rebase(pusher: Pusher, image: StoredImage, base: Base, *, tag: str) -> Rebased:
+def rebase_named(
+    registry: ImageRegistry,
+    pusher: Pusher,
+    reference: Reference,
+    choose: Callable[[StoredImage], Base],
+    *,
+    tag: str,
+) -> Rebased:
+    """Put what a reference names, an image or all images of an index, on the bases chosen for them.
+
+    The tag is moved when all of an index are done. Raises what `rebase` and ``choose`` raise.
+    """
+    named = read_images(registry, reference)
+    if named.index is None:
+        [image] = named.images.values()
+        return rebase(registry, pusher, image, choose(image), tag=tag)
+    done = {
+        platform: rebase(registry, pusher, image, choose(image), tag="")
+        for platform, image in named.images.items()
+    }
+    if not any(each.changed for each in done.values()):
+        return Rebased(named.descriptor, named.descriptor, changed=False)
+    index = replace(
+        named.index,
+        images=tuple(
+            replace(image, descriptor=done[image.platform].after) for image in named.index.images
+        ),
+    )
+    after = registry.write_manifest(reference.at_tag(tag), OCI_INDEX, index.to_bytes())
+    return Rebased(named.descriptor, after, changed=True)
+
+
+def rebase(
+    registry: ImageRegistry, pusher: Pusher, image: StoredImage, base: Base, *, tag: str
+) -> Rebased:
     """Write ``image`` on ``base`` under ``tag``, in the repository it is in, which is the pusher's.
 
     Raises `BaseUnsuitable` for an image with Debian packages of its own, which belong to the old
-    base, or for another interpreter path, and what `check_fits` raises.
+    base, for another interpreter path, or for a wheel that the base cannot run, and what
+    `check_fits` raises.
     """
     python = needed_python(image)
     told = image.manifest.annotations
-    check_fits(
-        base, python=python, platform=parse_platform(told.get(annotation_keys.LOCK_PLATFORM, ""))
-    )
+    triple = told.get(annotation_keys.LOCK_PLATFORM, "")
+    platform = parse_platform(triple)
+    check_fits(base, python=python, platform=platform)
+    if base.libc and platform.libc and not base.libc.runs(platform.libc):
+        # Locked for more than the base has; that need not mean that any wheel needs it.
+        wheels = read_pylock(read_held_lock(registry, image), Target(triple, python))
+        check_runs(wheels, base.name, base.libc)
     if base.python_path != python_path(image.config):
         raise BaseUnsuitable(
             f"{base.name} has its Python at {base.python_path}, the image expects it at "

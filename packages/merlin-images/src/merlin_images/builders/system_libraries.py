@@ -30,6 +30,10 @@ from merlin_images.layers.layer_store import LayerStore
 from merlin_images.layers.shared_libraries import LibraryRecords, missing_libraries
 
 _ASSUMED = OF_GLIBC | OF_COMPILERS | OF_DRIVERS
+# musl answers to these names by itself; the compilers' libraries are in musllinux wheels (PEP 656).
+_ASSUMED_OF_MUSL = OF_DRIVERS | {
+    *("libc.so", "libc.musl-x86_64.so.1", "libc.musl-aarch64.so.1"),
+}
 
 
 class SystemLibraries:
@@ -66,7 +70,9 @@ class SystemLibraries:
             for wheel in lock.wheels
             if (libraries := self.records.get(wheel.sha256, architecture=architecture))
         ]
-        lacking = missing_libraries(scanned, _ASSUMED | asked.ignored)
+        musl = base.libc is not None and base.libc.family == "musl"
+        assumed = _ASSUMED_OF_MUSL if musl else _ASSUMED
+        lacking = missing_libraries(scanned, assumed | asked.ignored)
         if not lacking and not asked.packages:
             return None
         with step(progress, f"Look for system libraries in {base.name}"):

@@ -22,12 +22,11 @@ from merlin_images.attestations.attach import (
 )
 from merlin_images.attestations.attach import Kind as Document
 from merlin_images.attestations.bills import bill_of_materials
-from merlin_images.attestations.materials import Materials, read_materials
-from merlin_images.cli.common import DEFAULTS, Common, app, default_cache, naming, shown
+from merlin_images.attestations.materials import read_materials
+from merlin_images.cli.common import DEFAULTS, Common, app, default_cache, naming, read_one, shown
+from merlin_images.image.index import read_images
 from merlin_images.image.layer_contents import ContentsReader
 from merlin_images.image.locations import locate
-from merlin_images.image.stored import read_image
-from merlin_images.registry.port import ImageRegistry
 
 _PASSWORD = "MERLIN_SIGNING_PASSWORD"  # noqa: S105 -- the variable's name
 
@@ -50,7 +49,12 @@ class NotSigned(MerlinError):
 
 @app.command
 def sbom(
-    image: str, /, *, form: Literal["spdx", "cyclonedx"] = "spdx", common: Common = DEFAULTS
+    image: str,
+    /,
+    *,
+    form: Literal["spdx", "cyclonedx"] = "spdx",
+    platform: str = "",
+    common: Common = DEFAULTS,
 ) -> None:
     """Print an image's bill of materials, as JSON: its wheels and its Debian packages.
 
@@ -65,8 +69,11 @@ def sbom(
         HOST/NAME[:TAG][@DIGEST], or layout:DIR[:TAG].
     form
         SPDX 2.3 or CycloneDX 1.6.
+    platform
+        Which image of an index; by default linux/amd64, or else its first.
     """
-    _, materials = _materials(image, common)
+    registry, stored = read_one(image, common, platform=platform)
+    materials = read_materials(registry, stored, _contents())
     sys.stdout.write(f"{bill_of_materials(materials, form).decode()}\n")
 
 
@@ -83,7 +90,7 @@ def attest(
     """Attach documents to an image: bills of materials, provenance, signatures.
 
     They are put beside the image as its referrers; its digest stays. What is attached already is
-    left as it is.
+    left as it is. Of an index every image gets its own.
 
     Examples:
 
@@ -108,25 +115,29 @@ def attest(
     wanted: list[Document] = documents or ["spdx", "provenance"]
     if signer and not documents:
         wanted.append("signature")
-    registry, materials = _materials(image, common)
+    registry, reference = locate(image, common.open)
+    with naming(image):
+        images = read_images(registry, reference).images
     rows, document = [], []
     with common.progress() as progress:
-        for each in attachments(materials, wanted, signer=signer, source=source):
-            with step(progress, f"Attach {each.kind}"):
-                found = attach(
-                    registry, materials.image.reference, materials.image.descriptor, each
-                )
-            rows.append((each.kind, each.artifact_type, found.digest))
-            document.append({"kind": each.kind, **found.to_dict()})
+        for platform, stored in images.items():
+            materials = read_materials(registry, stored, _contents())
+            for each in attachments(materials, wanted, signer=signer, source=source):
+                with step(progress, f"Attach {each.kind} for {platform}"):
+                    found = attach(registry, stored.reference, stored.descriptor, each)
+                rows.append((each.kind, platform, each.artifact_type, found.digest))
+                document.append({"platform": platform, "kind": each.kind, **found.to_dict()})
     common.tell(
-        table(("DOCUMENT", "TYPE", "DIGEST"), rows),
-        {"image": shown(image, materials.image.reference), "attached": document},
+        table(("DOCUMENT", "PLATFORM", "TYPE", "DIGEST"), rows),
+        {"image": shown(image, reference), "attached": document},
     )
 
 
 @app.command
 def verify(image: str, /, *, key: Path, common: Common = DEFAULTS) -> None:
     """Check that an image was signed with a key, and show what was signed about it.
+
+    Of an index every image must be.
 
     Examples:
 
@@ -143,33 +154,38 @@ def verify(image: str, /, *, key: Path, common: Common = DEFAULTS) -> None:
     public = signing.read_public_key(key)
     registry, reference = locate(image, common.open)
     with naming(image):
-        stored = read_image(registry, reference)
-    digest = stored.descriptor.digest
+        named = read_images(registry, reference)
     found = []
-    for descriptor in attached(registry, reference.at_digest(digest), artifact_type=BUNDLE):
-        bundle = read_attachment(registry, reference, descriptor)
-        try:
-            said = signing.verified_statement(bundle, public, digest=digest)
-        except signing.SignatureInvalid:
-            continue
-        found.append((str(said["predicateType"]), descriptor.digest))
-    if not found:
-        raise NotSigned(f"{image} is not signed with the key in {key}.")
+    for platform, stored in named.images.items():
+        digest = stored.descriptor.digest
+        signed = []
+        for descriptor in attached(registry, reference.at_digest(digest), artifact_type=BUNDLE):
+            bundle = read_attachment(registry, reference, descriptor)
+            try:
+                said = signing.verified_statement(bundle, public, digest=digest)
+            except signing.SignatureInvalid:
+                continue
+            signed.append((platform, str(said["predicateType"]), descriptor.digest))
+        if not signed:
+            which = image if named.index is None else f"{image} for {platform}"
+            raise NotSigned(f"{which} is not signed with the key in {key}.")
+        found += signed
+    digest = named.descriptor.digest
     common.tell(
-        f"Signed: {digest}\n{table(('STATEMENT', 'BUNDLE'), found)}",
+        f"Signed: {digest}\n{table(('PLATFORM', 'STATEMENT', 'BUNDLE'), found)}",
         {
             "image": shown(image, reference),
             "digest": digest,
-            "statements": [{"type": kind, "bundle": bundle} for kind, bundle in found],
+            "statements": [
+                {"platform": platform, "type": kind, "bundle": bundle}
+                for platform, kind, bundle in found
+            ],
         },
     )
 
 
-def _materials(image: str, common: Common) -> tuple[ImageRegistry, Materials]:
-    registry, reference = locate(image, common.open)
-    with naming(image):
-        stored = read_image(registry, reference)
-    return registry, read_materials(registry, stored, ContentsReader(default_cache() / "contents"))
+def _contents() -> ContentsReader:
+    return ContentsReader(default_cache() / "contents")
 
 
 def _signer(key: Path) -> Signs:

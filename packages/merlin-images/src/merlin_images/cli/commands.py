@@ -14,14 +14,15 @@ from typing import Any, Literal
 from merlin.artifacts import open_store
 from merlin.artifacts.local import LocalStore
 from merlin.output.human import human_duration, human_size, table
-from merlin_images.builders.native import NativeBuilder
+from merlin_images.builders.platforms import open_builder
 from merlin_images.builders.port import BuildRequest, BuiltImage, ModelSource
 from merlin_images.cli.common import DEFAULTS, Common, app, default_cache, naming, shown
+from merlin_images.environments.credentials import IndexCredentials
 from merlin_images.image.errors import InvalidImage
 from merlin_images.image.held_lock import read_held_lock
+from merlin_images.image.index import read_images
 from merlin_images.image.inspect import describe_image
 from merlin_images.image.locations import LAYOUT, locate, locate_target
-from merlin_images.image.stored import read_image
 from merlin_images.image.validate import check_image
 from merlin_images.layers.model import NoModel
 from merlin_images.registry.reference import Reference
@@ -38,7 +39,7 @@ def build(
     version: str = "1",
     python: str = f"{sys.version_info.major}.{sys.version_info.minor}",
     base: str = "auto",
-    platform: str = "x86_64-manylinux_2_28",
+    platform: str = "linux/amd64",
     index_url: str = "",
     codec: Literal["zstd", "gzip"] = "zstd",
     byte_compile: bool = True,
@@ -57,6 +58,7 @@ def build(
       merlin image build ./model --to localhost:5000/demo/cancer:1 --model-type sklearn
       merlin image build ./model --to layout:./images:1
       merlin image build ./model --to registry.example.com/ml/fraud --base python:3.12-slim
+      merlin image build ./model --to localhost:5000/demo:1 --platform linux/amd64,linux/arm64
 
     Parameters
     ----------
@@ -77,7 +79,9 @@ def build(
         Base image: a reference, layout:DIR, debian: (made from this machine's package sources), or
         auto.
     platform
-        What dependencies are locked for, as uv names it.
+        linux/amd64, linux/arm64, or both with a comma between them: one index over an image each.
+        A uv target triple such as x86_64-manylinux_2_28 fixes the C library that dependencies may
+        need, which is otherwise read from the base.
     index_url
         Package index instead of PyPI.
     codec
@@ -98,7 +102,7 @@ def build(
         raise NoModel(f"There is no folder {model}.", hint="Give the folder that was logged.")
     store = LocalStore(model)
     registry, target = locate_target(to, common.open)
-    builder = NativeBuilder(
+    builder = open_builder(
         lambda reference: registry if reference.host == target.host else common.open(reference),
         cache or default_cache(),
         default_base=base,
@@ -107,6 +111,7 @@ def build(
         codec=codec,
         byte_compile=byte_compile,
         lock_store=open_store(locks) if locks else None,
+        index_credentials=IndexCredentials(variables=os.environ),
     )
     request = BuildRequest(
         model=ModelSource(store, ""),
@@ -123,8 +128,10 @@ def build(
 
 
 @app.command
-def inspect(image: str, /, *, lock: bool = False, common: Common = DEFAULTS) -> None:
-    """Show what an image holds: layers, base, lock, model.
+def inspect(
+    image: str, /, *, lock: bool = False, platform: str = "", common: Common = DEFAULTS
+) -> None:
+    """Show what an image holds: layers, base, lock, model; of an index, what each image does.
 
     Examples:
 
@@ -138,11 +145,28 @@ def inspect(image: str, /, *, lock: bool = False, common: Common = DEFAULTS) -> 
         HOST/NAME[:TAG][@DIGEST], or layout:DIR[:TAG].
     lock
         Show the pylock.toml that the image was made from.
+    platform
+        Which image of an index; its lock is by default that of linux/amd64, or else of its first.
     """
     registry, reference = locate(image, common.open)
     with naming(image):
-        stored = read_image(registry, reference)
-    document = {**describe_image(stored), "image": shown(image, reference)}
+        named = read_images(registry, reference, platform=platform)
+    described = {
+        name: {**describe_image(stored), "image": shown(image, reference)}
+        for name, stored in named.images.items()
+    }
+    if named.index is not None and not lock:
+        common.tell(
+            "\n\n".join([named.descriptor.digest, *map(_described, described.values())]),
+            {
+                "image": shown(image, reference),
+                "digest": named.descriptor.digest,
+                "platforms": described,
+            },
+        )
+        return
+    chosen = "linux/amd64" if "linux/amd64" in described else next(iter(described))
+    stored, document = named.images[chosen], described[chosen]
     if lock:
         text = read_held_lock(registry, stored)
         common.tell(text.rstrip("\n"), {**document, "lock": {**document["lock"], "text": text}})
@@ -152,7 +176,7 @@ def inspect(image: str, /, *, lock: bool = False, common: Common = DEFAULTS) -> 
 
 @app.command
 def validate(image: str, /, *, common: Common = DEFAULTS) -> None:
-    """Check an image: every digest, size and diff_id is computed anew.
+    """Check an image, or all of an index: every digest, size and diff_id is computed anew.
 
     Examples:
 
@@ -181,7 +205,7 @@ def _told(built: BuiltImage) -> str:
             layer.kind,
             human_size(layer.size),
             f"{'made' if layer.made else 'reused'}, {layer.action}",
-            layer.title,
+            f"{layer.title} ({layer.platform})" if layer.platform else layer.title,
         )
         for layer in built.layers
     ]

@@ -15,7 +15,9 @@ from cyclopts import App, Group, Parameter
 
 from merlin.output.streams import open_progress
 from merlin.progress import Progress
-from merlin_images.image.locations import LAYOUT
+from merlin_images.image.index import read_images
+from merlin_images.image.locations import LAYOUT, locate
+from merlin_images.image.stored import StoredImage
 from merlin_images.registry.errors import ImageNotFound
 from merlin_images.registry.open import open_registry
 from merlin_images.registry.port import ImageRegistry
@@ -58,6 +60,16 @@ class Common:
 
 
 DEFAULTS = Common()
+
+
+def read_one(
+    image: str, common: Common, *, platform: str = ""
+) -> tuple[ImageRegistry, StoredImage]:
+    """Read an image; of an index that for ``platform``, else linux/amd64's or the first."""
+    registry, reference = locate(image, common.open)
+    with naming(image):
+        images = read_images(registry, reference, platform=platform).images
+    return registry, images.get("linux/amd64") or next(iter(images.values()))
 
 
 @contextmanager

@@ -14,9 +14,10 @@ from merlin.errors import Kind, MerlinError
 from merlin.output.human import human_size, table
 from merlin.progress import step
 from merlin_images.builders.push import Pusher
-from merlin_images.builders.rebase import Rebased, needed_python, rebase
-from merlin_images.cli.common import DEFAULTS, Common, app, default_cache, naming, shown
+from merlin_images.builders.rebase import Rebased, needed_python, rebase_named
+from merlin_images.cli.common import DEFAULTS, Common, app, default_cache, naming, read_one, shown
 from merlin_images.image import annotation_keys
+from merlin_images.image.base import Base
 from merlin_images.image.base_images import BaseImages
 from merlin_images.image.compare import Comparison, compare, previous_tag
 from merlin_images.image.export import Form, export_image
@@ -28,6 +29,7 @@ from merlin_images.layers.layer_store import LayerStore
 from merlin_images.registry.copy import copy_image
 from merlin_images.registry.errors import InvalidReference
 from merlin_images.registry.port import ImageRegistry, ListsTags
+from merlin_images.registry.reference import Reference
 
 _AT_ONCE = 8
 
@@ -40,7 +42,7 @@ class ImagesFailed(MerlinError):
 
 
 @app.command
-def diff(before: str, after: str, /, *, common: Common = DEFAULTS) -> None:
+def diff(before: str, after: str, /, *, platform: str = "", common: Common = DEFAULTS) -> None:
     """Show what differs between two images: facts, packages, files of the model, layers.
 
     Examples:
@@ -53,8 +55,12 @@ def diff(before: str, after: str, /, *, common: Common = DEFAULTS) -> None:
         HOST/NAME[:TAG][@DIGEST], or layout:DIR[:TAG].
     after
         Likewise.
+    platform
+        Which image of an index; by default linux/amd64, or else its first.
     """
-    found = compare(_read(before, common), _read(after, common))
+    found = compare(
+        read_one(before, common, platform=platform), read_one(after, common, platform=platform)
+    )
     changes = [
         (what, change.name, change.before or "-", change.after or "-")
         for what, list_of in (
@@ -69,7 +75,7 @@ def diff(before: str, after: str, /, *, common: Common = DEFAULTS) -> None:
 
 
 @app.command
-def explain(image: str, /, *, to: str = "", common: Common = DEFAULTS) -> None:
+def explain(image: str, /, *, to: str = "", platform: str = "", common: Common = DEFAULTS) -> None:
     """Say for each layer of an image why it could not be shared with the version before.
 
     Examples:
@@ -83,9 +89,11 @@ def explain(image: str, /, *, to: str = "", common: Common = DEFAULTS) -> None:
         HOST/NAME[:TAG][@DIGEST], or layout:DIR[:TAG].
     to
         The image to compare with; by default the version before it in the same repository.
+    platform
+        Which image of an index; by default linux/amd64, or else its first.
     """
-    later = _read(image, common)
-    earlier = _read(to, common) if to else _previous(later)
+    later = read_one(image, common, platform=platform)
+    earlier = read_one(to, common, platform=platform) if to else _previous(later)
     found = compare(earlier, later)
     rows = [
         (
@@ -107,6 +115,8 @@ def explain(image: str, /, *, to: str = "", common: Common = DEFAULTS) -> None:
 def rebase_images(*images: str, base: str, common: Common = DEFAULTS) -> None:
     """Put images on another base: only a manifest and a config are written for each.
 
+    Of an index every image is put on the base for its platform.
+
     The tag of an image is moved to the new one, which is what a build on the new base would have
     made; the old one stays under its digest.
 
@@ -127,19 +137,21 @@ def rebase_images(*images: str, base: str, common: Common = DEFAULTS) -> None:
     known = LayerStore(cache / "layers")
     failed: list[str] = []
 
+    def choose(image: StoredImage) -> Base:
+        platform = image.manifest.annotations.get(annotation_keys.LOCK_PLATFORM, "")
+        return bases.choose(
+            base,
+            python=needed_python(image),
+            platform=parse_platform(platform),
+            progress=progress,
+        )
+
     def work(name: str) -> tuple[str, Rebased] | None:
         try:
-            registry, image = _read(name, common)
-            platform = image.manifest.annotations.get(annotation_keys.LOCK_PLATFORM, "")
-            chosen = bases.choose(
-                base,
-                python=needed_python(image),
-                platform=parse_platform(platform),
-                progress=progress,
-            )
-            with step(progress, f"Rebase {name}") as running:
-                pusher = Pusher(registry, image.reference, known=known, progress=progress)
-                done = rebase(pusher, image, chosen, tag=_tag(name, image))
+            registry, reference = locate(name, common.open)
+            pusher = Pusher(registry, reference, known=known, progress=progress)
+            with naming(name), step(progress, f"Rebase {name}") as running:
+                done = rebase_named(registry, pusher, reference, choose, tag=_tag(name, reference))
                 running.detail = done.after.digest[:19] if done.changed else "on this base already"
         except MerlinError as error:
             failed.append(name)
@@ -195,6 +207,7 @@ def export(
     to: Path,
     form: Form = "oci-archive",
     name: str = "",
+    platform: str = "",
     common: Common = DEFAULTS,
 ) -> None:
     """Write an image to one file, for podman load, docker load or skopeo.
@@ -214,8 +227,10 @@ def export(
         oci-archive, or docker-archive with layers uncompressed.
     name
         Name the image is loaded as; by default its own.
+    platform
+        Which image of an index; by default linux/amd64, or else its first.
     """
-    registry, stored = _read(image, common)
+    registry, stored = read_one(image, common, platform=platform)
     own = stored.reference.at_tag(stored.reference.tag or "latest")
     loaded_as = name or ("merlin/image:latest" if image.startswith(LAYOUT) else str(own))
     with common.progress() as progress:
@@ -298,26 +313,22 @@ def prune(
     )
 
 
-def _read(image: str, common: Common) -> tuple[ImageRegistry, StoredImage]:
-    registry, reference = locate(image, common.open)
-    with naming(image):
-        return registry, read_image(registry, reference)
-
-
 def _previous(later: tuple[ImageRegistry, StoredImage]) -> tuple[ImageRegistry, StoredImage]:
     registry, image = later
     version = image.manifest.annotations.get(annotation_keys.VERSION, "")
     tags = list(registry.tags(image.reference)) if isinstance(registry, ListsTags) else []
     reference = image.reference.at_tag(previous_tag(tags, version))
-    return registry, read_image(registry, reference)
+    return registry, read_image(
+        registry, reference, architecture=str(image.config.get("architecture"))
+    )
 
 
-def _tag(name: str, image: StoredImage) -> str:
+def _tag(name: str, reference: Reference) -> str:
     """The tag an image was asked for by, which is the one to move."""
     if "@" in name:
         raise InvalidReference(f"{name} names a digest.", hint="Name the tag that is to move.")
     _, _, tag = name.rpartition("/")[2].partition(":")
-    return tag or image.reference.tag or "latest"
+    return tag or reference.tag or "latest"
 
 
 def _sharing(found: Comparison) -> str:

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import httpx2
 
+from merlin_images.environments.credentials import IndexCredentials
 from merlin_images.environments.errors import (
     DependencyError,
     IndexDenied,
@@ -42,8 +43,15 @@ class WheelCache:
     so many seconds before another try.
     """
 
-    def __init__(self, root: Path, *, pause: Callable[[float], None] = time.sleep) -> None:
+    def __init__(
+        self,
+        root: Path,
+        *,
+        credentials: IndexCredentials | None = None,
+        pause: Callable[[float], None] = time.sleep,
+    ) -> None:
         self._root = root
+        self._credentials = credentials or IndexCredentials()
         self._pause = pause
         self._starting = threading.Lock()
         self._client: httpx2.Client | None = None
@@ -112,7 +120,11 @@ class WheelCache:
         self, wheel: LockedWheel, partial: Path, advance: Callable[[int], None]
     ) -> None:
         digest, size = hashlib.sha256(), 0
-        with self._connected().stream("GET", wheel.url) as response, partial.open("wb") as file:
+        auth = self._credentials.for_url(wheel.url)
+        with (
+            self._connected().stream("GET", wheel.url, auth=auth) as response,
+            partial.open("wb") as file,
+        ):
             response.raise_for_status()
             for chunk in response.iter_raw(256 * 1024):
                 size += len(chunk)
@@ -129,10 +141,13 @@ class WheelCache:
             )
 
 
-def content_length(url: str) -> int:
+def content_length(url: str, credentials: IndexCredentials) -> int:
     """Ask how large a file is, for indexes that do not tell. Raises `LockInvalid`."""
     try:
-        response = httpx2.head(url, timeout=_TIMEOUT, headers=_HEADERS, follow_redirects=True)
+        auth = credentials.for_url(url)
+        response = httpx2.head(
+            url, timeout=_TIMEOUT, headers=_HEADERS, follow_redirects=True, auth=auth
+        )
         response.raise_for_status()
         return int(response.headers["content-length"])
     except (httpx2.HTTPError, httpx2.InvalidURL, KeyError, ValueError) as error:

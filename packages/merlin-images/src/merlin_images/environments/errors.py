@@ -92,6 +92,17 @@ class IndexDenied(DependencyError):
     hint = "Give credentials to the builder by ~/.netrc; they never belong into requirements."
 
 
+class CredentialsMissing(DependencyError):
+    """Requirements name variables for an index's credentials that the builder was not given."""
+
+    code = "index_credentials_missing"
+    kind = Kind.INVALID
+    hint = (
+        "Set them where `merlin image build` runs; a server takes credentials from its netrc file "
+        "(images.netrc_file), by host."
+    )
+
+
 class LockFailed(DependencyError):
     """uv failed in a way we have no other word for."""
 

@@ -1,22 +1,25 @@
 """From the environment files of a model folder to one normalised specification.
 
 conda.yaml is asked first (it is what Merlin's clients write), then python_env.yaml, then
-requirements.txt; only one of them counts. Nothing of the model is executed.
+requirements.txt; only one of them counts. A lock beside it (pylock.toml, uv.lock) binds its
+versions and files, and does alone where there is no other file. Nothing of the model is executed.
 """
 
 from __future__ import annotations
 
+import codecs
 import re
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 from merlin.artifacts.errors import ArtifactNotFound
 from merlin.artifacts.store import ArtifactStore
+from merlin_images.environments.conda_packages import name_and_version, refusal
 from merlin_images.environments.errors import (
-    CondaPackagesRefused,
     EnvironmentInvalid,
     EnvironmentMissing,
 )
+from merlin_images.environments.logged_lock import PYLOCK, UV_LOCK, read_logged_lock
 from merlin_images.environments.model import EnvironmentSpec
 from merlin_images.environments.model_types import needs_of, recorded_pins
 from merlin_images.environments.requirement_lines import RequirementLines, name_of
@@ -40,7 +43,7 @@ OWN_DISTRIBUTIONS = frozenset(
 """Never locked: an image gets ``merlin`` and ``merlin_runtime`` from the builder itself."""
 
 _FILE_LIMIT = 2**20
-_CONDA_NAME = re.compile(r"(?:[^:\s]+::)?([A-Za-z0-9][\w.-]*)\s*(.*)")
+_LOCK_LIMIT = 16 * 2**20
 _CONDA_HARMLESS = {"python", "pip", "setuptools", "wheel"}
 _EXACT_PYTHON = re.compile(r"(?:={1,2}|~=)?\s*(3)\.(\d{1,2})(?:\.(?:\d+|\*))*(?:=\S*)?")
 _EXAMPLE = "dependencies: [python=3.11, pip, {pip: [pandas==2.3.3]}]"
@@ -67,6 +70,8 @@ class _Reader:
     def read(self, model_type: str, default_python: str) -> EnvironmentSpec:
         needs = needs_of(model_type)
         found, python = self._read_files()
+        locked = self._read_lock(alone=not found)
+        found = found or locked
         if not found and not needs.suffice:
             raise EnvironmentMissing(
                 f"The {model_type} model has no environment file, so its packages are unknown.",
@@ -80,6 +85,8 @@ class _Reader:
             requirements=tuple(sorted(requirements)),
             constraints=tuple(sorted(self._lines.constraints)),
             index_options=tuple(self._lines.index_options),
+            locked=locked,
+            credentials=tuple(self._lines.credentials.values()),
             notes=tuple(self._notes),
         )
 
@@ -99,6 +106,19 @@ class _Reader:
             self._lines.add_file("requirements.txt")
             return True, None
         return False, None
+
+    def _read_lock(self, *, alone: bool) -> bool:
+        """Take the pins of a lock as constraints; of a lock ``alone``, what it was made for too."""
+        for name in (PYLOCK, UV_LOCK):
+            if (text := self._text(name, limit=_LOCK_LIMIT)) is not None:
+                lock = read_logged_lock(name, text)
+                own = [pin for pin in lock.pins if name_of(pin) in OWN_DISTRIBUTIONS]
+                self._lines.constraints |= set(lock.pins) - set(own)
+                if alone:
+                    self._lines.requirements |= set(lock.asked)
+                self._notes.append(f"Versions and files are those of the logged {name}.")
+                return True
+        return False
 
     def _without_own(self, requirements: set[str]) -> set[str]:
         own = {line for line in requirements if name_of(line) in OWN_DISTRIBUTIONS}
@@ -146,16 +166,18 @@ class _Reader:
             line=line.place.line,
         )
 
-    def _text(self, name: str) -> str | None:
+    def _text(self, name: str, *, limit: int = _FILE_LIMIT) -> str | None:
         key = f"{self._folder}/{name}".lstrip("/")
         try:
-            content = b"".join(self._store.read(key, length=_FILE_LIMIT + 1))
+            content = b"".join(self._store.read(key, length=limit + 1))
         except ArtifactNotFound:
             return None
-        if len(content) > _FILE_LIMIT:
-            raise EnvironmentInvalid(f"{name} is larger than 1 MiB.", file=name, line=1)
+        if len(content) > limit:
+            raise EnvironmentInvalid(f"{name} is larger than {limit >> 20} MiB.", file=name, line=1)
         try:
-            return content.decode("utf-8-sig")
+            # As PowerShell writes what `pip freeze` says.
+            utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+            return content.decode("utf-16" if utf16 else "utf-8-sig")
         except UnicodeDecodeError as error:
             line = content.count(b"\n", 0, error.start) + 1
             raise EnvironmentInvalid(
@@ -167,19 +189,11 @@ def _conda_python(conda: CondaFile) -> Line | None:
     """Return the Python asked for; refuse packages that only conda could install."""
     python, foreign = None, []
     for line in conda.packages:
-        match = _CONDA_NAME.fullmatch(line.text)
-        name = match[1].lower() if match else line.text
+        name, version = name_and_version(line.text)
         if name not in _CONDA_HARMLESS:
             foreign.append(line)
-        elif match and name == "python" and match[2]:
-            python = Line(match[2], line.place)
+        elif name == "python" and version:
+            python = Line(version, line.place)
     if foreign:
-        names = ", ".join(line.text for line in foreign)
-        raise CondaPackagesRefused(
-            f"{foreign[0].place}: images are made from PyPI's wheels, so these conda packages "
-            f"cannot be installed: {names}.",
-            packages=[line.text for line in foreign],
-            file=foreign[0].place.file,
-            line=foreign[0].place.line,
-        )
+        raise refusal(foreign)
     return python

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -23,6 +24,7 @@ from uv import find_uv_bin
 
 from merlin.artifacts.store import ArtifactStore
 from merlin.progress import Progress, step
+from merlin_images.environments.credentials import IndexCredentials
 from merlin_images.environments.dependency_hash import dependency_hash
 from merlin_images.environments.download import content_length
 from merlin_images.environments.errors import (
@@ -34,6 +36,7 @@ from merlin_images.environments.errors import (
     RequirementNotFound,
     RequirementsConflict,
 )
+from merlin_images.environments.index_options import IndexOptions
 from merlin_images.environments.model import EnvironmentSpec, Lock, LockedWheel, Target
 from merlin_images.environments.pylock import read_pylock, with_sizes
 from merlin_images.environments.requirement_lines import hashes_of, name_of, without_credentials
@@ -64,6 +67,7 @@ class Resolver:
         *,
         uv: Path | None = None,
         index_url: str = "",
+        credentials: IndexCredentials | None = None,
         store: ArtifactStore | None = None,
     ) -> None:
         if "@" in urlsplit(index_url).netloc:
@@ -74,6 +78,7 @@ class Resolver:
         self._cache = cache_dir / "locks"
         self._uv = str(uv or find_uv_bin())
         self._index_url = index_url
+        self._credentials = credentials or IndexCredentials()
         self._shared = SharedLocks(store) if store is not None else None
         self._settled: set[str] = set()
 
@@ -88,9 +93,9 @@ class Resolver:
     ) -> Lock:
         """Return the lock of ``spec`` and the runtime's requirements together.
 
-        If it must be resolved now, packages published after ``as_of`` are left out, as far as the
-        index can do without them; that is no part of the key, so the first one's lock stays
-        everybody's, whenever they come. Raises the errors that
+        If it must be resolved now and no lock was logged, packages published after ``as_of`` are
+        left out, as far as the index can do without them; that is no part of the key, so the first
+        one's lock stays everybody's, whenever they come. Raises the errors that
         `merlin_images.environments.uv_errors` tells apart, `RequirementHashMismatch`, and what the
         blob store raises.
         """
@@ -100,9 +105,10 @@ class Resolver:
             key=self._key(spec, target, runtime_requirements),
         )
         notes: list[str] = []
+        self._credentials.learn(spec.credentials)
 
         def resolve() -> str:
-            if as_of is None:
+            if as_of is None or spec.locked:
                 return self._resolve(spec, target, runtime_requirements)
             try:
                 return self._resolve(spec, target, runtime_requirements, as_of)
@@ -197,16 +203,17 @@ class Resolver:
         with tempfile.TemporaryDirectory(prefix="merlin-lock-") as folder:
             here = Path(folder)
             requirements = [line.partition(" --hash=")[0] for line in spec.requirements]
-            (here / "requirements.in").write_text(
-                "".join(f"{line}\n" for line in [*requirements, *runtime_requirements])
-            )
+            lines = [*map(self._signed_in, requirements), *runtime_requirements]
             constraints = [line.partition(" --hash=")[0] for line in spec.constraints]
             (here / "constraints.in").write_text("".join(f"{line}\n" for line in constraints))
+            index = IndexOptions(self._index_url, spec.index_options, self._credentials)
             try:
                 result = subprocess.run(
-                    [self._uv, *self._arguments(spec, target, as_of)],
+                    [self._uv, *_arguments(target, as_of), *index.arguments],
                     cwd=here,
-                    stdin=subprocess.DEVNULL,
+                    env={**os.environ, **index.environment},
+                    # Not in a file: addresses of wheels may have credentials in them.
+                    input="".join(f"{line}\n" for line in lines),
                     capture_output=True,
                     text=True,
                     timeout=_DEADLINE,
@@ -219,31 +226,37 @@ class Resolver:
             if result.returncode:
                 raise explain(result.stderr, target, runtime_requirements)
             text = (here / "pylock.toml").read_text()
-        text = with_sizes(without_credentials(text), content_length)
+        text = with_sizes(
+            without_credentials(text), partial(content_length, credentials=self._credentials)
+        )
         _check_hashes(spec, read_pylock(text, target))
         return text
 
-    def _arguments(
-        self, spec: EnvironmentSpec, target: Target, as_of: datetime | None
-    ) -> list[str]:
-        arguments = [
-            *("pip", "compile", "requirements.in", "--constraint", "constraints.in"),
-            *("--format", "pylock.toml", "--output-file", "pylock.toml", "--no-header"),
-            # Building would run code of packages here, and for this machine instead of the target.
-            *("--only-binary", ":all:"),
-            *("--python-platform", target.platform, "--python-version", target.python),
-            *("--python", sys.executable, "--no-python-downloads"),
-            *("--quiet", "--color", "never", "--no-progress"),
-        ]
-        if self._index_url:
-            arguments += ["--index-url", self._index_url]
-        if as_of:
-            arguments += ["--exclude-newer", _instant(as_of)]
-        return [*arguments, *spec.index_options]
+    def _signed_in(self, requirement: str) -> str:
+        """A requirement that names its wheel's address, with the credentials for it, if any."""
+        named, at, url = requirement.partition(" @ ")
+        address, space, marker = url.partition(" ")
+        return f"{named}{at}{self._credentials.within(address)}{space}{marker}"
+
+
+def _arguments(target: Target, as_of: datetime | None) -> list[str]:
+    return [
+        *("pip", "compile", "-", "--constraint", "constraints.in"),
+        *("--format", "pylock.toml", "--output-file", "pylock.toml", "--no-header"),
+        # Building would run code of packages here, and for this machine instead of the target.
+        *("--only-binary", ":all:"),
+        *("--python-platform", target.platform, "--python-version", target.python),
+        *("--python", sys.executable, "--no-python-downloads"),
+        *("--quiet", "--color", "never", "--no-progress"),
+        *(("--exclude-newer", _instant(as_of)) if as_of else ()),
+    ]
 
 
 def _check_hashes(spec: EnvironmentSpec, wheels: Sequence[LockedWheel]) -> None:
-    allowed = {name_of(line): digests for line in spec.requirements if (digests := hashes_of(line))}
+    allowed: dict[str, set[str]] = {}
+    for line in (*spec.requirements, *spec.constraints):
+        if digests := hashes_of(line):
+            allowed.setdefault(name_of(line), set()).update(digests)
     for wheel in wheels:
         if wheel.name in allowed and wheel.sha256 not in allowed[wheel.name]:
             raise RequirementHashMismatch(

@@ -10,7 +10,7 @@ class Target:
     """What a lock is made for.
 
     ``platform`` is a uv target triple such as ``x86_64-manylinux_2_28``; the number is a ceiling:
-    the oldest glibc the wheels may need. ``python`` is ``major.minor``.
+    the newest glibc the wheels may need. ``python`` is ``major.minor``.
     """
 
     platform: str
@@ -18,17 +18,33 @@ class Target:
 
 
 @dataclass(frozen=True)
+class CredentialNames:
+    """Which variables hold the credentials for ``host``: ``user`` and ``password`` are what stood
+    in an address, such as ``${USER}`` or ``__token__``; ``place`` says where, for messages."""
+
+    host: str
+    user: str
+    password: str
+    variables: tuple[str, ...]
+    place: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True)
 class EnvironmentSpec:
     """A normalised environment file: equal specs get equal locks, whatever their spelling.
 
     ``requirements`` are PEP 508 lines, sorted, without comments. ``python`` is ``major.minor``.
-    ``notes`` tell the user what was changed or assumed on the way (never part of equality).
+    With ``locked`` the constraints are those of a lock that was logged with the model.
+    ``credentials`` name what indexes want, ``notes`` tell the user what was changed or assumed on
+    the way; these are no part of equality.
     """
 
     python: str
     requirements: tuple[str, ...]
     constraints: tuple[str, ...] = ()
     index_options: tuple[str, ...] = ()
+    credentials: tuple[CredentialNames, ...] = field(default=(), compare=False)
+    locked: bool = field(default=False, compare=False)
     notes: tuple[str, ...] = field(default=(), compare=False)
 
 

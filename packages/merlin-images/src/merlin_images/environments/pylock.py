@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -12,9 +12,11 @@ from packaging.tags import Tag, compatible_tags, cpython_tags
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
 from merlin_images.environments.errors import LockInvalid, RequirementHasNoWheel
+from merlin_images.environments.libc import Libc, needed_libcs
 from merlin_images.environments.model import LockedWheel, Target
 
 _MANYLINUX = re.compile(r"([a-z0-9_]+)-manylinux_?(2)_?(\d+)$|([a-z0-9_]+)-manylinux2014$")
+_MUSL = re.compile(r"([a-z0-9_]+)-unknown-linux-musl")
 _LEGACY = {17: "manylinux2014", 12: "manylinux2010", 5: "manylinux1"}
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -40,6 +42,17 @@ def with_sizes(text: str, measure: Callable[[str], int]) -> str:
                 quoted = f'url = "{wheel["url"]}"'
                 text = text.replace(quoted, f"{quoted}, size = {measure(str(wheel['url']))}")
     return text
+
+
+def wheel_that_does_not_run(
+    wheels: Sequence[LockedWheel], libc: Libc
+) -> tuple[LockedWheel, Libc] | None:
+    """Return the first wheel that a system with ``libc`` cannot run, and what it needs."""
+    for wheel in wheels:
+        needed = needed_libcs(wheel.filename)
+        if needed and not any(libc.runs(each) for each in needed):
+            return wheel, needed[0]
+    return None
 
 
 def _packages(text: str) -> list[dict[str, Any]]:
@@ -124,9 +137,12 @@ def _supported(target: Target) -> list[Tag]:
 
 
 def _platforms(triple: str) -> list[str]:
+    if musl := _MUSL.fullmatch(triple):
+        # uv's musl target is 1.2.
+        return [*(f"musllinux_1_{minor}_{musl[1]}" for minor in (2, 1, 0)), f"linux_{musl[1]}"]
     match = _MANYLINUX.fullmatch(triple)
     if not match:
-        raise LockInvalid(f"{triple} is no manylinux target; only those are supported.")
+        raise LockInvalid(f"{triple} is no manylinux or musl target; only those are supported.")
     machine, ceiling = match[1] or match[4], int(match[3] or 17)
     platforms = []
     for minor in range(ceiling, 4, -1):

@@ -11,17 +11,20 @@ import posixpath
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import Specifier, SpecifierSet
-from packaging.utils import canonicalize_name
+from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 from packaging.version import Version
 
 from merlin_images.environments.errors import EnvironmentInvalid, RequirementRefused
+from merlin_images.environments.model import CredentialNames
 
 _COMMENT = re.compile(r"(?:^|\s)#.*$")
 _HASH = re.compile(r"\s--hash(?:=|\s+)(sha256:[0-9a-fA-F]{64})(?=\s|$)")
+_FRAGMENT_HASH = re.compile(r"#(?:\S*&)?(sha256=[0-9a-fA-F]{64})(?=[&\s;]|$)")
+_FRAGMENT = re.compile(r"(?<=\.whl)#[^\s;]*")
 _VCS = re.compile(r"(?:^|@\s*)(?:git|hg|svn|bzr)(?:\+|://|@)", re.IGNORECASE)
 _LOCAL = re.compile(r"[./~\\]|file:|[a-z]:[\\/]", re.IGNORECASE)
 _ARCHIVES = (".whl", ".zip", ".tar.gz", ".tgz", ".tar.bz2")
@@ -35,6 +38,18 @@ _OPTION_NAMES = {
     "--pypi-url": "--index-url",
     "-f": "--find-links",
     "-e": "--editable",
+}
+_VARIABLE = re.compile(r"\$\{[A-Z0-9_]+\}")
+_NAMED_CREDENTIALS = re.compile(
+    r"(?P<scheme>https?://)(?P<who>[^/@\s]*\$\{[^/@\s]*)@(?P<host>[^/\s#?]+)", re.IGNORECASE
+)
+_DEEPEST = 32
+_ADVICE = {
+    "--no-binary": "Nothing is built here, because building runs code of packages: build wheels "
+    "where you trust them (pip wheel) and publish those.",
+    "--trusted-host": "Let the builder trust the index's certificate: SSL_CERT_FILE names a file "
+    "of authorities.",
+    "--no-index": "Name the only index as --index-url.",
 }
 _INDEX_OPTIONS = ("--prerelease", "--index-url", "--extra-index-url", "--find-links")
 # Wheels only and hashes everywhere are what locking does anyway.
@@ -61,6 +76,8 @@ class RequirementLines:
     requirements: set[str] = field(default_factory=set)
     constraints: set[str] = field(default_factory=set)
     index_options: list[str] = field(default_factory=list)
+    credentials: dict[str, CredentialNames] = field(default_factory=dict)
+    _open: list[str] = field(default_factory=list)
     _read: set[tuple[str, bool]] = field(default_factory=set)
 
     def add_file(self, path: str, *, named_by: Place | None = None, bound: bool = False) -> None:
@@ -68,17 +85,25 @@ class RequirementLines:
         if (path, bound) in self._read:
             return
         self._read.add((path, bound))
+        place = named_by or Place(path, 1)
+        if len(self._open) == _DEEPEST:
+            raise EnvironmentInvalid(
+                f"{place}: files name each other more than {_DEEPEST} deep.",
+                file=place.file,
+                line=place.line,
+            )
         text = self.open_file(path)
         if text is None:
-            place = named_by or Place(path, 1)
             raise EnvironmentInvalid(
                 f"{place}: there is no {path} in the model folder.",
                 hint="Log the file with the model, or write its lines here.",
                 file=place.file,
                 line=place.line,
             )
+        self._open.append(path)
         for number, line in _logical_lines(text):
             self.add(line, Place(path, number), bound=bound)
+        self._open.pop()
 
     def add(self, line: str, place: Place, *, bound: bool = False) -> None:
         """Take one line: a requirement, or an option that may stand in a requirements file."""
@@ -88,6 +113,7 @@ class RequirementLines:
         if line.startswith("-"):
             self._add_option(line, place, bound=bound)
         else:
+            line = self._without_names(line, place)
             (self.constraints if bound else self.requirements).add(_requirement(line, place))
 
     def _add_option(self, line: str, place: Place, *, bound: bool) -> None:
@@ -100,7 +126,8 @@ class RequirementLines:
             path = _inside(value, place)
             self.add_file(path, named_by=place, bound=bound or name == "--constraint")
         elif name in _INDEX_OPTIONS:
-            self._add_index(name, f"{name}={_index_url(value, name, place)}")
+            url = _index_url(self._without_names(value, place), name, place)
+            self._add_index(name, f"{name}={url}")
         elif name == "--pre":
             self._add_index(name, "--prerelease=allow")
         elif name == "--editable":
@@ -108,7 +135,30 @@ class RequirementLines:
                 line, place, "is an editable install", "Publish it as a wheel, or log it as code."
             )
         elif name not in _NEEDLESS_OPTIONS:
-            raise _refused(line, place, "is an option images cannot honour", "Remove it.")
+            advice = _ADVICE.get(name, "Remove it.")
+            raise _refused(line, place, "is an option images cannot honour", advice)
+
+    def _without_names(self, line: str, place: Place) -> str:
+        """Take ``${USER}:${TOKEN}@`` out of an address, and note whom the host wants to see."""
+
+        def note(match: re.Match[str]) -> str:
+            user, _, password = match["who"].partition(":")
+            names = tuple(variables_of(match["who"]))
+            if not names or _VARIABLE.sub("", password):
+                return match[0]
+            host = match["host"].lower()
+            self.credentials[host] = CredentialNames(host, user, password, names, str(place))
+            return f"{match['scheme']}{match['host']}"
+
+        line = _NAMED_CREDENTIALS.sub(note, line)
+        if names := variables_of(line):
+            raise _refused(
+                line,
+                place,
+                f"names {', '.join(names)}, and variables are known for credentials only",
+                "Write it out, or put it before the @ of an address.",
+            )
+        return line
 
     def _add_index(self, name: str, option: str) -> None:
         """Kinds of options stand in one order; among addresses of a kind the first comes first."""
@@ -136,6 +186,11 @@ def _specifier(specifier: Specifier) -> str:
     if specifier.operator != "===" and not text.endswith(".*"):
         text = str(Version(text))
     return f"{specifier.operator}{text}"
+
+
+def variables_of(text: str) -> list[str]:
+    """Return the names in ``${NAME}``, as pip spells them."""
+    return [name[2:-1] for name in _VARIABLE.findall(text)]
 
 
 def name_of(line: str) -> str:
@@ -168,8 +223,10 @@ def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
 
 
 def _requirement(line: str, place: Place) -> str:
-    digests = sorted({match.lower() for match in _HASH.findall(line)})
-    line = _HASH.sub("", line).strip()
+    found = [*_HASH.findall(line), *_FRAGMENT_HASH.findall(line)]
+    digests = sorted({match.lower().replace("=", ":") for match in found})
+    line = _FRAGMENT.sub("", _HASH.sub("", line)).strip()
+    line = _named(line)
     if _VCS.search(line):
         raise _refused(
             line, place, "comes from version control", "Build a wheel of it and publish that."
@@ -193,6 +250,19 @@ def _requirement(line: str, place: Place) -> str:
     if requirement.url is not None:
         _check_wheel_url(requirement.url, line, place)
     return " ".join([text, *(f"--hash={digest}" for digest in digests)])
+
+
+def _named(line: str) -> str:
+    """A wheel that is named by its address alone has its name in there."""
+    address, semicolon, marker = line.partition(";")
+    if not re.match(r"https?://\S+\.whl\s*$", address, re.IGNORECASE):
+        return line
+    file = unquote(urlsplit(address.strip()).path.rpartition("/")[2])
+    try:
+        name = parse_wheel_filename(file)[0]
+    except InvalidWheelFilename:
+        return line
+    return f"{name} @ {address.strip()} {semicolon}{marker}".strip()
 
 
 def _is_local(line: str) -> bool:
@@ -222,14 +292,15 @@ def _index_url(value: str, option: str, place: Place) -> str:
             option,
             place,
             "has credentials in its URL",
-            "Take them out of the URL; the builder reads credentials from ~/.netrc.",
+            "Take them out of the URL; the builder reads credentials from ~/.netrc, or write "
+            "${USER}:${TOKEN}@ and set those where the image is built.",
         )
     return parts._replace(netloc=parts.netloc.lower()).geturl()
 
 
 def _inside(value: str, place: Place) -> str:
     path = posixpath.normpath(posixpath.join(posixpath.dirname(place.file), value))
-    if "://" in value or path.startswith(("/", "..")) or not value:
+    if "://" in value or path.startswith(("/", "../")) or path == ".." or not value:
         raise _refused(
             value, place, "lies outside the model folder", "Log the file with the model."
         )

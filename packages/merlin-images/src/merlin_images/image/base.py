@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+from merlin_images.environments.libc import Libc, parse_libc
 from merlin_images.image import annotation_keys
 from merlin_images.image.config import diff_ids, environment, labels
 from merlin_images.image.errors import (
@@ -21,10 +22,16 @@ from merlin_images.image.errors import (
     BaseUnsuitable,
     InvalidImage,
 )
+from merlin_images.image.layer_contents import ContentsReader
 from merlin_images.image.platform import Platform
 from merlin_images.image.stored import StoredImage, read_image
 from merlin_images.layers.byte_compiler import ByteCompiler
-from merlin_images.registry.errors import ImageNotFound, RegistryDenied, RegistryUnavailable
+from merlin_images.registry.errors import (
+    DigestMismatch,
+    ImageNotFound,
+    RegistryDenied,
+    RegistryUnavailable,
+)
 from merlin_images.registry.port import Descriptor, ImageRegistry
 from merlin_images.registry.reference import Reference
 
@@ -48,7 +55,7 @@ class Base:
 
     ``name`` is what it was asked for by, ``digest`` that of its platform manifest. ``host`` and
     ``repository`` say where its layers can be mounted from, both empty for a base made here.
-    ``python`` is ``major.minor``, ``python_path`` the interpreter; ``glibc`` is empty if unknown.
+    ``python`` is ``major.minor``, ``python_path`` the interpreter; ``libc`` is ``None`` if unknown.
     ``compiler`` is there if the base's interpreter can be run on this machine.
     """
 
@@ -58,7 +65,7 @@ class Base:
     config: Mapping[str, Any]
     python: str
     python_path: str
-    glibc: str
+    libc: Libc | None
     host: str = ""
     repository: str = ""
     notes: tuple[str, ...] = ()
@@ -66,11 +73,18 @@ class Base:
 
 
 def read_base(
-    registry: ImageRegistry, reference: Reference, *, name: str, python: str, platform: Platform
+    registry: ImageRegistry,
+    reference: Reference,
+    contents: ContentsReader,
+    *,
+    name: str,
+    python: str,
+    platform: Platform,
 ) -> Base:
     """Describe the base image at a reference.
 
-    Raises `BaseUnreachable`, `BaseNotFound`, `BasePythonMismatch` or `BaseUnsuitable`.
+    Where its labels do not state the C library, the layers are read for it, once. Raises
+    `BaseUnreachable`, `BaseNotFound`, `BasePythonMismatch` or `BaseUnsuitable`.
     """
     try:
         image = read_image(registry, reference, architecture=platform.architecture)
@@ -80,19 +94,20 @@ def read_base(
         raise BaseUnreachable(f"The base image {name} cannot be read: {error.message}") from error
     except InvalidImage as error:
         raise BaseUnsuitable(f"The base image {name} is damaged: {error.message}") from error
+    layers = _layers(registry, reference, image, name)
     base = Base(
         name=name,
         digest=image.descriptor.digest,
-        layers=_layers(registry, reference, image, name),
+        layers=layers,
         config=image.config,
         python=_python(image.config),
         python_path=python_path(image.config),
-        glibc=labels(image.config).get(annotation_keys.GLIBC_VERSION, ""),
+        libc=parse_libc("glibc", labels(image.config).get(annotation_keys.GLIBC_VERSION, "")),
         host=reference.host,
         repository=reference.repository,
     )
     check_fits(base, python=python, platform=platform)
-    return base
+    return base if base.libc else replace(base, libc=_read_libc(base, contents))
 
 
 def check_fits(base: Base, *, python: str, platform: Platform) -> None:
@@ -112,13 +127,17 @@ def check_fits(base: Base, *, python: str, platform: Platform) -> None:
             hint=f"Choose a base with Python {python}, or set python={base.python} in the model's "
             "environment file.",
         )
-    if base.glibc and (found := _version(base.glibc)) < platform.glibc:
-        raise BaseUnsuitable(
-            f"The base image {base.name} has glibc {base.glibc}, the dependencies are locked for "
-            f"{platform.glibc[0]}.{platform.glibc[1]}.",
-            hint="Choose a newer base, or the platform "
-            f"manylinux_{found[0]}_{found[1]} for the dependencies.",
-        )
+
+
+def _read_libc(base: Base, contents: ContentsReader) -> Libc | None:
+    try:
+        return contents.read([(layer.descriptor, layer.open) for layer in base.layers]).libc
+    except (InvalidImage, DigestMismatch) as error:
+        raise BaseUnsuitable(f"The base image {base.name} is damaged: {error.message}") from error
+    except (ImageNotFound, RegistryUnavailable, RegistryDenied) as error:
+        raise BaseUnreachable(
+            f"The base image {base.name} cannot be read: {error.message}"
+        ) from error
 
 
 def _layers(
@@ -153,8 +172,3 @@ def python_path(config: Mapping[str, Any]) -> str:
     """Return where the interpreter of a base, or of an image on it, is."""
     stated = labels(config).get(annotation_keys.PYTHON_PATH)
     return stated or f"/usr/local/bin/python{_python(config)}"
-
-
-def _version(text: str) -> tuple[int, int]:
-    numbers = re.match(r"(\d+)\.(\d+)", text)
-    return (int(numbers[1]), int(numbers[2])) if numbers else (0, 0)

@@ -14,6 +14,7 @@ from merlin.progress import Progress, step
 from merlin_images.image.base import Base, check_fits, read_base
 from merlin_images.image.debian import DebianBases
 from merlin_images.image.errors import BasePythonMismatch, BaseUnreachable
+from merlin_images.image.layer_contents import ContentsReader
 from merlin_images.image.locations import LAYOUT, OpenRegistry, locate
 from merlin_images.image.manifest import Manifest, canonical_json, digest_of
 from merlin_images.image.platform import Platform, parse_platform
@@ -45,6 +46,7 @@ class BaseImages:
         self._debian = DebianBases(
             cache_dir / "bases", LayerStore(cache_dir / "layers"), codec=layer_codec(codec), now=now
         )
+        self._contents = ContentsReader(cache_dir / "contents")
         self._now = now
         self._known: dict[tuple[str, str, Platform], tuple[datetime, Base]] = {}
         self._lock = threading.Lock()
@@ -68,7 +70,7 @@ class BaseImages:
         python: str,
         to: Reference,
         progress: Progress,
-        platform: str = "x86_64-manylinux_2_28",
+        platform: str = "linux/amd64",
     ) -> Reference:
         """Put the base called ``name`` under a tag of a registry and return it with its digest."""
         base = self.choose(
@@ -108,7 +110,9 @@ class BaseImages:
             return base
         with step(progress, f"Look up the base image {name}") as running:
             registry, reference = locate(name, self._open_registry)
-            base = read_base(registry, reference, name=name, python=python, platform=platform)
+            base = read_base(
+                registry, reference, self._contents, name=name, python=python, platform=platform
+            )
             running.detail = base.digest[:19]
         # A folder may be written anew at any moment, and costs nothing to look at.
         if not name.startswith(LAYOUT):

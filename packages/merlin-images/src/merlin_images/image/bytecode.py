@@ -28,6 +28,11 @@ def can_compile(architecture: str) -> bool:
     return platform.system() == "Linux" and platform.machine() == _MACHINES[architecture]
 
 
+def host_architecture() -> str:
+    """The Debian architecture whose programs run on this machine; empty if there is none."""
+    return next((each for each in _MACHINES if can_compile(each)), "")
+
+
 def interpreter(root: Path, *, python: str, architecture: str) -> Interpreter | None:
     """Return how to start the ``python`` of an unpacked tree; ``None`` if the tree has no loader.
 

@@ -15,6 +15,7 @@ from merlin_images.image.errors import InvalidImage
 from merlin_images.image.held_lock import read_held_lock
 from merlin_images.image.layer_bytes import open_tar
 from merlin_images.image.stored import StoredImage
+from merlin_images.layers.wheel import PURE, is_pure
 from merlin_images.registry.port import Descriptor, ImageRegistry
 
 _LISTED = 64 << 20
@@ -203,10 +204,22 @@ class _Stories:
             if before.sha256 != after.sha256:
                 return f"{name} has another file of the same version: {after.filename}"
             return ""
-        # The layer of all small packages: whatever has no layer of its own.
+        # A layer of small packages: whatever of its kind has no layer of its own.
         titles = {_told(each, annotation_keys.LAYER_TITLE) for each in self._new.layers}
         alone = {title.partition(" ")[0] for title in titles}
-        return _listed([change for change in self._packages if change.name not in alone])
+        pure = PURE in _told(layer, annotation_keys.LAYER_TITLE)
+        return _listed(
+            [
+                change
+                for change in self._packages
+                if change.name not in alone and pure in self._purities(change.name)
+            ]
+        )
+
+    def _purities(self, name: str) -> set[bool]:
+        """Whether a package is pure Python, before and after."""
+        found = (self._old.wheels.get(name), self._new.wheels.get(name))
+        return {is_pure(wheel) for wheel in found if wheel}
 
     def _otherwise(self, layer: Descriptor, title: str) -> str:
         """The same content in another form."""

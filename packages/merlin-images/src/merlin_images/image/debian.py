@@ -16,10 +16,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 from merlin.output.human import human_size
-from merlin.progress import Progress, step
+from merlin.progress import Progress, Silent, step
+from merlin_images.environments.libc import parse_libc
 from merlin_images.file_lock import exclusive
 from merlin_images.image import annotation_keys, bytecode
 from merlin_images.image.apt import DebianPackage, PackageNotKnown, PrivateApt
@@ -224,7 +226,7 @@ class DebianBases:
             config=parse_config(body),
             python=python,
             python_path=facts[annotation_keys.PYTHON_PATH],
-            glibc=facts[annotation_keys.GLIBC_VERSION],
+            libc=parse_libc("glibc", facts[annotation_keys.GLIBC_VERSION]),
             notes=notes,
             compiler=self._compiler(plan, layer, python, architecture),
         )
@@ -232,10 +234,12 @@ class DebianBases:
     def _compiler(
         self, plan: _Plan, layer: Layer, python: str, architecture: str
     ) -> ByteCompiler | None:
+        # Byte code does not depend on the processor, nor on a rebuild of a package for one.
+        version = re.sub(r"\+b\d+$", "", plan.version(f"python{python}-minimal"))
+        name = f"python{python} {version}"
         if not bytecode.can_compile(architecture):
-            return None
-        name = f"python{python}-minimal"
-        [version] = [package.version for package in plan.packages if package.name == name]
+            host = bytecode.host_architecture()
+            return ByteCompiler(name, partial(self._borrow, name, python, host)) if host else None
 
         def prepare() -> Interpreter:
             folder = self._folder / "interpreters" / layer.descriptor.digest[7:19]
@@ -250,7 +254,17 @@ class DebianBases:
                 raise ByteCompilationFailed(f"{layer.title} has no loader for its programs.")
             return found
 
-        return ByteCompiler(f"{name} {version} {architecture}", prepare)
+        return ByteCompiler(name, prepare)
+
+    def _borrow(self, name: str, python: str, host: str) -> Interpreter:
+        """The interpreter of this machine's own base stands in for one that does not run here."""
+        compiler = self.base(python, host, Silent()).compiler
+        if compiler is None or compiler.version != name:
+            raise ByteCompilationFailed(
+                f"This machine's package sources have {compiler.version if compiler else 'nothing'}"
+                f" to compile with for a base with {name}."
+            )
+        return compiler.prepare()
 
     def _key(self, plan: _Plan, architecture: str) -> str:
         compiled = "pyc" if bytecode.can_compile(architecture) else "no-pyc"

@@ -7,29 +7,42 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Callable, Iterable, Sequence
+import tarfile
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Literal
 
+from merlin_images.environments.libc import Libc, parse_libc
 from merlin_images.image.layer_bytes import open_tar
 from merlin_images.json_records import read_record, write_record
 from merlin_images.registry.port import Descriptor
 
-_FORMAT = 1
+_FORMAT = 2
 _LIBRARY = re.compile(r"(?:^|/)lib(?:32|64|x32)?/.*\.so(?:\.[^/]*)?$")
 _KEPT = re.compile(r"(?:usr/lib|etc)/os-release|var/lib/dpkg/(?:status|status\.d/[^/]+)")
+_LIBC = re.compile(r"(?:usr/)?lib(?:64)?/(?:[^/]+-gnu/)?(?:libc\.so\.6|libc-2\.\d+\.so)")
+_MUSL = re.compile(r"(?:usr/)?lib/ld-musl-\w+\.so\.1")
+_LARGEST_LIBC = 32 << 20
 _LARGEST_TEXT = 16 << 20
 _WHITEOUT, _OPAQUE = ".wh.", ".wh..wh..opq"
+
+_C_LIBRARIES = (
+    (_LIBC, re.compile(rb"GNU C Library [^\n]*?release version (2\.\d+)"), "glibc"),
+    (_MUSL, re.compile(rb"\0(1\.\d+\.\d+)\0"), "musl"),
+)
 
 Open = Callable[[], Iterable[bytes]]
 
 
 @dataclass(frozen=True)
 class LayerContents:
-    """Paths of libraries, texts of the package database, and what a layer takes away."""
+    """Paths of libraries, texts of the package database, C libraries (``glibc 2.36``) by path, and
+    what a layer takes away."""
 
     libraries: tuple[str, ...] = ()
     texts: dict[str, str] = field(default_factory=dict)
+    libcs: dict[str, str] = field(default_factory=dict)
     removed: tuple[str, ...] = ()
     emptied: tuple[str, ...] = ()
 
@@ -39,12 +52,14 @@ class SystemContents:
     """What a stack of layers comes to.
 
     ``libraries`` are file names. ``status`` holds dpkg's stanzas of installed packages, ``release``
-    is the distribution and its major version, such as ``debian:12``, or empty.
+    is the distribution and its major version, such as ``debian:12``, or empty. ``libc`` is read
+    from the C library itself, whatever the distribution.
     """
 
     libraries: frozenset[str]
     status: str
     release: str
+    libc: Libc | None = None
 
 
 class ContentsReader:
@@ -60,18 +75,22 @@ class ContentsReader:
         """
         libraries: set[str] = set()
         texts: dict[str, str] = {}
+        libcs: dict[str, str] = {}
         for descriptor, opened in layers:
             layer = self._layer(descriptor, opened)
             gone = (*layer.removed, *(f"{path}/" for path in layer.removed), *layer.emptied)
             libraries = {path for path in libraries if not _is_gone(path, gone)}
             texts = {path: text for path, text in texts.items() if not _is_gone(path, gone)}
+            libcs = {path: libc for path, libc in libcs.items() if not _is_gone(path, gone)}
             libraries.update(layer.libraries)
+            libcs.update(layer.libcs)
             texts.update(layer.texts)
         packages = [text.strip() for path, text in sorted(texts.items()) if "dpkg" in path]
         return SystemContents(
             libraries=frozenset(posixpath.basename(path) for path in libraries),
             status="\n\n".join(packages),
             release=_release(texts.get("usr/lib/os-release") or texts.get("etc/os-release", "")),
+            libc=_newest(libcs.values()),
         )
 
     def _layer(self, descriptor: Descriptor, opened: Open) -> LayerContents:
@@ -86,7 +105,7 @@ class ContentsReader:
 
 def list_layer(media_type: str, chunks: Iterable[bytes]) -> LayerContents:
     """Go through a layer once. Raises `InvalidImage`."""
-    libraries, texts, removed, emptied = [], {}, [], []
+    libraries, texts, libcs, removed, emptied = [], {}, {}, [], []
     with open_tar(media_type, chunks) as archive:
         for member in archive:
             path = posixpath.normpath(member.name).lstrip("/")
@@ -97,10 +116,36 @@ def list_layer(media_type: str, chunks: Iterable[bytes]) -> LayerContents:
                 removed.append(posixpath.join(folder, name.removeprefix(_WHITEOUT)))
             elif _LIBRARY.search(path) and (member.isfile() or member.issym()):
                 libraries.append(path)
+                if libc := _libc(path, archive, member):
+                    libcs[path] = libc
             elif _KEPT.fullmatch(path) and member.isfile() and member.size <= _LARGEST_TEXT:
                 file = archive.extractfile(member)
                 texts[path] = file.read().decode("utf-8", "replace") if file else ""
-    return LayerContents(tuple(libraries), texts, tuple(removed), tuple(emptied))
+    return LayerContents(tuple(libraries), texts, libcs, tuple(removed), tuple(emptied))
+
+
+def _libc(path: str, archive: tarfile.TarFile, member: tarfile.TarInfo) -> str:
+    """What a file of a C library's name says it is: ``glibc 2.36``, ``musl 1.2.5`` or nothing.
+
+    glibc greets with its version when it is run, musl holds it as a text of its own.
+    """
+    for pattern, banner, family in _C_LIBRARIES:
+        if pattern.fullmatch(path) and member.isfile() and member.size <= _LARGEST_LIBC:
+            file = archive.extractfile(member)
+            match = banner.search(file.read()) if file else None
+            return f"{family} {match[1].decode()}" if match else ""
+    return ""
+
+
+def _newest(found: Collection[str]) -> Libc | None:
+    """The one C library of a base; an image that has both is a glibc one with musl beside it."""
+    families: list[Literal["glibc", "musl"]] = ["glibc", "musl"]
+    for family in families:
+        versions = [text.partition(" ")[2] for text in found if text.startswith(family)]
+        libcs = [libc for version in versions if (libc := parse_libc(family, version))]
+        if libcs:
+            return max(libcs)
+    return None
 
 
 def _is_gone(path: str, gone: Sequence[str]) -> bool:

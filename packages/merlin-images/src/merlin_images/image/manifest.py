@@ -82,9 +82,9 @@ def parse_manifest(body: bytes) -> Manifest:
     if not isinstance(layers, list):
         raise InvalidImage("The manifest has no list of layers.")
     return Manifest(
-        config=_descriptor(document.get("config")),
-        layers=tuple(_descriptor(layer) for layer in layers),
-        annotations=_texts(document.get("annotations")),
+        config=descriptor_of(document.get("config")),
+        layers=tuple(descriptor_of(layer) for layer in layers),
+        annotations=texts_of(document.get("annotations")),
     )
 
 
@@ -94,7 +94,7 @@ def choose_platform(body: bytes, architecture: str) -> Descriptor | None:
     if not isinstance(manifests, list):
         raise InvalidImage("The index has no list of manifests.")
     for entry in manifests:
-        descriptor = _descriptor(entry)
+        descriptor = descriptor_of(entry)
         platform = entry.get("platform")
         # An index of one manifest, as many tools write into a folder, often names no platform.
         if platform is None and len(manifests) == 1:
@@ -119,7 +119,8 @@ def parse_object(body: bytes, what: str) -> dict[str, Any]:
     return document
 
 
-def _descriptor(entry: object) -> Descriptor:
+def descriptor_of(entry: object) -> Descriptor:
+    """Read a descriptor of a manifest or an index. Raises `InvalidImage`."""
     if not isinstance(entry, dict):
         raise InvalidImage("The manifest has a descriptor that is no object.")
     digest, size, media_type = entry.get("digest"), entry.get("size"), entry.get("mediaType")
@@ -133,11 +134,12 @@ def _descriptor(entry: object) -> Descriptor:
         media_type=_TO_OCI.get(media_type, media_type),
         digest=digest,
         size=size,
-        annotations=_texts(entry.get("annotations")),
+        annotations=texts_of(entry.get("annotations")),
     )
 
 
-def _texts(value: object) -> dict[str, str]:
+def texts_of(value: object) -> dict[str, str]:
+    """Read annotations, which need not be there. Raises `InvalidImage`."""
     if value is None:
         return {}
     if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):

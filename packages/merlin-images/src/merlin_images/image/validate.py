@@ -12,11 +12,12 @@ from typing import IO, Any, cast
 from merlin.progress import Progress, step
 from merlin_images.image.config import diff_ids
 from merlin_images.image.errors import InvalidImage
+from merlin_images.image.index import parse_index
 from merlin_images.image.layer_bytes import decompressed
 from merlin_images.image.manifest import digest_of
 from merlin_images.image.stored import StoredImage, read_image
 from merlin_images.registry.errors import DigestMismatch, ImageNotFound
-from merlin_images.registry.port import Descriptor, ReadsImages
+from merlin_images.registry.port import DOCKER_INDEX, OCI_INDEX, Descriptor, ReadsImages
 from merlin_images.registry.reference import Reference
 
 
@@ -42,15 +43,9 @@ class Validation:
         }
 
 
-def validate(
-    registry: ReadsImages,
-    reference: Reference,
-    progress: Progress,
-    *,
-    architecture: str = "amd64",
-) -> Validation:
-    """Check an image and raise `InvalidImage`, naming all that is wrong, unless it is valid."""
-    found = check_image(registry, reference, progress, architecture=architecture)
+def validate(registry: ReadsImages, reference: Reference, progress: Progress) -> Validation:
+    """Check as `check_image` does; raise `InvalidImage`, naming all that is wrong, unless valid."""
+    found = check_image(registry, reference, progress)
     if found.problems:
         raise InvalidImage(
             f"{reference} is not valid: {' '.join(found.problems)}", problems=list(found.problems)
@@ -58,31 +53,64 @@ def validate(
     return found
 
 
-def check_image(
-    registry: ReadsImages,
-    reference: Reference,
-    progress: Progress,
-    *,
-    architecture: str = "amd64",
-) -> Validation:
-    """Read the whole image once, in constant memory, and tell what is wrong with it.
+def check_image(registry: ReadsImages, reference: Reference, progress: Progress) -> Validation:
+    """Read an image, or all images of an index, once, in constant memory, and tell what is wrong.
+
+    Layers and size are those of all images together, what they share once.
 
     Raises what reading raises only where nothing is known: `ImageNotFound` for the image itself,
     `RegistryUnavailable`, `RegistryDenied`.
     """
     try:
-        image = read_image(registry, reference, architecture=architecture)
+        descriptor, body = registry.read_manifest(reference)
+        index = parse_index(body) if descriptor.media_type in {OCI_INDEX, DOCKER_INDEX} else None
+    except (DigestMismatch, InvalidImage) as error:
+        return Validation(reference, "", 0, 0, (error.message,))
+    if index is None or not index.images:
+        return _check_one(registry, reference, progress, set())
+    seen: set[tuple[str, str]] = set()
+    parts = [
+        _check_one(registry, reference.at_digest(image.descriptor.digest), progress, seen)
+        for image in index.images
+    ]
+    return Validation(
+        image=reference,
+        digest=descriptor.digest,
+        layers=sum(part.layers for part in parts),
+        size=sum(part.size for part in parts),
+        problems=tuple(
+            f"{image.platform}: {problem}"
+            for image, part in zip(index.images, parts, strict=True)
+            for problem in part.problems
+        ),
+    )
+
+
+def _check_one(
+    registry: ReadsImages,
+    reference: Reference,
+    progress: Progress,
+    seen: set[tuple[str, str]],
+) -> Validation:
+    """Check one image, without layers of another one that are in ``seen``, which is added to."""
+    try:
+        image = read_image(registry, reference)
     except (DigestMismatch, InvalidImage) as error:
         return Validation(reference, "", 0, 0, (error.message,))
     _, body = registry.read_manifest(reference.at_digest(image.descriptor.digest))
     problems = list(_manifest_problems(image, body))
     wanted = diff_ids(image.config)
+    checked: list[Descriptor] = []
     for layer, diff_id in zip_longest(image.manifest.layers, wanted):
         if layer is None or diff_id is None:
             problems.append(
                 f"The manifest has {len(image.manifest.layers)} layers, the config {len(wanted)}."
             )
             break
+        if (layer.digest, diff_id) in seen:
+            continue
+        seen.add((layer.digest, diff_id))
+        checked.append(layer)
         with step(progress, f"Check layer {layer.digest[7:19]}", total=layer.size) as running:
             found = list(_layer_problems(registry, reference, layer, diff_id, running.advance))
             running.detail = "; ".join(found) or "as it should be"
@@ -90,8 +118,8 @@ def check_image(
     return Validation(
         image=reference,
         digest=image.descriptor.digest,
-        layers=len(image.manifest.layers),
-        size=sum(layer.size for layer in image.manifest.layers),
+        layers=len(checked),
+        size=sum(layer.size for layer in checked),
         problems=tuple(problems),
     )
 

@@ -12,7 +12,7 @@ it not is given it from the store again.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -25,6 +25,7 @@ from merlin_images.layers.codecs import Codec
 from merlin_images.layers.errors import LayerError, SourceChanged
 from merlin_images.layers.layer_store import Layer, LayerStore
 from merlin_images.layers.tar import LAYER_TIME, Entry, check_path, directories, tar_stream
+from merlin_images.registry.limits import check_layer_fits
 from merlin_images.registry.port import OCI_LAYER, Descriptor
 
 MODEL_PREFIX = "opt/model"
@@ -33,6 +34,10 @@ _FORMAT = "model/1"
 _WEIGHT = 16 * 2**20
 _LARGEST_LAYER = 2 * 2**30
 _SENT_AT_ONCE = 3
+_BLOCK = 512
+
+MOST_LAYERS = 64
+"""Of the 127 layers an image may have; the others are for base, dependencies and runtime."""
 
 
 class NoModel(LayerError):
@@ -120,6 +125,17 @@ def model_layers(
         )
 
 
+def planned_layers(model: ModelFolder) -> list[tuple[str, ...]]:
+    """Return the paths of the files of each layer; reads nothing."""
+    return [tuple(file.path for file in files) for files in _groups(model.files)]
+
+
+def check_sizes(model: ModelFolder, host: str) -> None:
+    """Raise `LayerTooLarge` if the registry takes no layer of such a size; reads nothing."""
+    for files in _groups(model.files):
+        check_layer_fits(host, _title(files), sum(_in_tar(file) for file in files))
+
+
 def _small(
     model: ModelFolder,
     files: tuple[ModelFile, ...],
@@ -157,22 +173,34 @@ def _weights(
     return ModelLayer(layer, made, partial(layers.open, layer, source))
 
 
-def _title(files: tuple[ModelFile, ...]) -> str:
-    others = len(files) - 1
-    return f"{files[0].path} and {others} more" if others else files[0].path
+def _title(files: Sequence[ModelFile]) -> str:
+    return f"{files[0].path} and {len(files) - 1} more" if len(files) > 1 else files[0].path
 
 
 def _groups(files: tuple[ModelFile, ...]) -> list[tuple[ModelFile, ...]]:
-    """Cut into layers: by a fixed size, so that adding a file moves no other border but its own."""
-    small = tuple(file for file in files if file.size < _WEIGHT)
-    groups = [small] if small else []
-    group: list[ModelFile] = []
-    for file in (file for file in files if file.size >= _WEIGHT):
-        if group and sum(held.size for held in group) + file.size > _LARGEST_LAYER:
-            groups.append(tuple(group))
-            group = []
-        group.append(file)
-    return [*groups, tuple(group)] if group else groups
+    """Cut into layers of small files, then of weights: by a fixed size, so that adding a file moves
+    no other border but its own.
+
+    A model that would come to too many layers is cut by twice the size, as often as it takes.
+    """
+    small = [file for file in files if file.size < _WEIGHT]
+    weights = [file for file in files if file.size >= _WEIGHT]
+    target = _LARGEST_LAYER
+    while len(groups := [*_cut(small, target), *_cut(weights, target)]) > MOST_LAYERS:
+        target *= 2
+    return groups
+
+
+def _cut(files: Sequence[ModelFile], target: int) -> list[tuple[ModelFile, ...]]:
+    groups: list[list[ModelFile]] = []
+    held = target
+    for file in files:
+        if not groups or held + file.size > target:
+            groups.append([])
+            held = 0
+        groups[-1].append(file)
+        held += file.size
+    return [tuple(group) for group in groups]
 
 
 def _tar(
@@ -195,6 +223,11 @@ def _tar(
     # Same size, other content: only the store can tell, and the layer is not visible yet.
     if list_model(model.store, model.folder) != model:
         raise SourceChanged(f"The model in {model.folder} changed while it was read.")
+
+
+def _in_tar(file: ModelFile) -> int:
+    """Bytes of a file in a tar: header, and content up to the next block."""
+    return _BLOCK + -(-file.size // _BLOCK) * _BLOCK
 
 
 def _read(

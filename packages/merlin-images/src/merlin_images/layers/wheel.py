@@ -1,4 +1,5 @@
-"""Wheels into layers: one a heavy wheel, one for all the small ones.
+"""Wheels into layers: one a heavy wheel, one for all the small ones, one for the small ones that
+run on any processor and so are the same in images of all platforms.
 
 The border is a fixed size, not a rank, so adding a package never moves another wheel to another
 layer; and a heavy wheel's layer is keyed by that wheel alone, so different locks share it.
@@ -24,6 +25,11 @@ from merlin_images.layers.tar import LAYER_TIME, Entry, directories, tar_stream
 
 HEAVY = 8 * 2**20
 """From this many bytes on a wheel gets a layer of its own."""
+
+PURE = "pure-Python"
+
+MOST_LAYERS = 36
+"""Of the 127 layers an image may have; the others are for base, runtime and model."""
 
 _WRITER = "wheels-3"
 _DOWNLOADS = 8
@@ -94,20 +100,38 @@ def wheel_layers(
     return [done[group.key] for group in groups]
 
 
+def planned_layers(lock: Lock, *, threshold: int = HEAVY) -> list[str]:
+    """Return the titles of the layers a lock comes to, from bottom to top."""
+    return [group.title for group in _groups(lock, (), threshold=threshold)]
+
+
+def is_pure(wheel: LockedWheel) -> bool:
+    """Whether a wheel is the same for every processor, by its name."""
+    return wheel.filename.endswith("-any.whl")
+
+
 def _groups(lock: Lock, ways: Sequence[str], *, threshold: int) -> list[_Group]:
-    """Share the wheels of a lock out; ``ways`` say how layers are made and are part of all keys."""
+    """Share the wheels of a lock out; ``ways`` say how layers are made and are part of all keys.
+
+    A lock of very many heavy wheels has fewer layers: the border is doubled as often as it takes.
+    """
 
     def key(*wheels: LockedWheel) -> str:
         digests = sorted(wheel.sha256 for wheel in wheels)
         return json.dumps([*ways, lock.target.python, digests])
 
+    while sum(wheel.size >= threshold for wheel in lock.wheels) > MOST_LAYERS:
+        threshold *= 2
     heavy = [wheel for wheel in lock.wheels if wheel.size >= threshold]
-    small = tuple(wheel for wheel in lock.wheels if wheel.size < threshold)
+    small = [wheel for wheel in lock.wheels if wheel.size < threshold]
+    pure = tuple(wheel for wheel in small if is_pure(wheel))
+    native = tuple(wheel for wheel in small if not is_pure(wheel))
     groups = [_Group(f"{wheel.name} {wheel.version}", key(wheel), (wheel,)) for wheel in heavy]
-    if len(small) == 1:
-        groups.append(_Group(f"{small[0].name} {small[0].version}", key(*small), small))
-    elif small:
-        groups.append(_Group(f"{len(small)} small packages", key(*small), small))
+    for wheels, what in ((native, "small packages"), (pure, f"small {PURE} packages")):
+        if len(wheels) == 1:
+            groups.append(_Group(f"{wheels[0].name} {wheels[0].version}", key(*wheels), wheels))
+        elif wheels:
+            groups.append(_Group(f"{len(wheels)} {what}", key(*wheels), wheels))
     return groups
 
 

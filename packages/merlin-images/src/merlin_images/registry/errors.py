@@ -102,6 +102,17 @@ class RegistryFull(RegistryError):
     hint = "Free disk space, then try again. Nothing of the upload was kept."
 
 
+class LayerTooLarge(RegistryError):
+    """A layer would have more bytes than its registry takes; ``data`` has ``file``, ``limit``."""
+
+    code = "layer_too_large"
+    kind = Kind.INVALID
+    hint = (
+        "A file is never split over layers: save the model in several files (such as "
+        "save_pretrained with max_shard_size), or push to a registry that takes larger layers."
+    )
+
+
 class UploadUnknown(RegistryError):
     """There is no such upload session: it was finished, cancelled or never opened."""
 

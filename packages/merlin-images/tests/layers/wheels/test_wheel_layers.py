@@ -27,7 +27,7 @@ from merlin_images.layers.errors import UnsafeWheel
 from merlin_images.layers.layer_store import Layer, LayerStore
 from merlin_images.layers.tar import LAYER_TIME, tar_stream
 from merlin_images.layers.venv import venv_entries
-from merlin_images.layers.wheel import wheel_layers
+from merlin_images.layers.wheel import MOST_LAYERS, planned_layers, wheel_layers
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -110,13 +110,25 @@ def test_heavy_wheels_have_their_own_layers(tmp_path: Path, make_wheel: MakeWhee
     layers = layers_of(lock, cache, store, threshold=20_000)
     assert [(layer.title, layer.kind, made) for layer, made in layers] == [
         ("heavy 1.0", "dependency", True),
-        ("2 small packages", "dependency", True),
+        ("2 small pure-Python packages", "dependency", True),
     ]
     again = layers_of(lock, cache / "empty", store, threshold=20_000)
     assert again == [(layer, False) for layer, _ in layers]
 
     without_small = Lock("other", TARGET, "", tuple(w for w in lock.wheels if w.name == "heavy"))
     assert layers_of(without_small, cache / "empty", store, threshold=20_000) == [again[0]]
+
+
+def test_very_many_heavy_wheels_share_layers(tmp_path: Path) -> None:
+    wheels = tuple(
+        LockedWheel(f"w{n}", "1.0", f"w{n}-1.0-py3-none-any.whl", "", 2**23 + n * 2**20, f"{n:064}")
+        for n in range(90)
+    )
+    lock = Lock("key", TARGET, "", wheels)
+    planned = planned_layers(lock)
+    assert planned[0] == "w56 1.0", "the border is at 64 MiB"
+    assert planned[-1] == "56 small pure-Python packages"
+    assert len(planned) == 35 <= MOST_LAYERS
 
 
 def test_parents_stand_once_before_their_files(tmp_path: Path, make_wheel: MakeWheel) -> None:
@@ -144,7 +156,7 @@ def test_a_path_of_two_wheels_is_the_laters_by_name(tmp_path: Path, make_wheel: 
     ((layer, _),) = layers_of(locked(cache, *wheels), cache, store, progress=progress)
     extract(store, [layer], tmp_path / "root")
     assert (tmp_path / "root" / SITE / "tests/a.py").read_text() == "beta"
-    assert progress.steps["Make layer 2 small packages"] == (
+    assert progress.steps["Make layer 2 small pure-Python packages"] == (
         f"1 paths are in two packages: {SITE}/tests/a.py"
     )
 
@@ -236,8 +248,9 @@ def test_a_scikit_learn_environment_from_pypi(tmp_path: Path) -> None:
     made = layers_of(lock, tmp_path / "wheels", first)
     assert made == layers_of(lock, tmp_path / "wheels", second)
     titles = [layer.title for layer, _ in made]
-    assert [title.split()[0] for title in titles[:-1]] == ["numpy", "scikit-learn", "scipy"]
-    assert titles[-1].endswith("small packages")
+    assert [title.split()[0] for title in titles[:-2]] == ["numpy", "scikit-learn", "scipy"]
+    assert titles[-2].endswith("small packages")
+    assert titles[-1].endswith("small pure-Python packages")
 
     python = skeleton(tmp_path / "root")
     extract(first, [layer for layer, _ in made], tmp_path / "root")
