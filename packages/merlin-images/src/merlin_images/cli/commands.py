@@ -13,11 +13,11 @@ from typing import Any, Literal
 
 from merlin.artifacts import open_store
 from merlin.artifacts.local import LocalStore
-from merlin.output.human import human_duration, human_size, table
+from merlin.output.human import human_duration, human_size, one_line, table
 from merlin_images.builders.native import NativeBuilder
 from merlin_images.builders.port import BuildRequest, BuiltImage, ModelSource
 from merlin_images.cli.common import DEFAULTS, Common, app, default_cache, naming, shown
-from merlin_images.image.errors import InvalidImage
+from merlin_images.image.errors import InvalidImage, InvalidModel
 from merlin_images.image.held_lock import read_held_lock
 from merlin_images.image.inspect import describe_image
 from merlin_images.image.locations import LAYOUT, locate, locate_target
@@ -96,6 +96,7 @@ def build(
     began = time.monotonic()
     if not model.is_dir():
         raise NoModel(f"There is no folder {model}.", hint="Give the folder that was logged.")
+    _refuse_links(model)
     store = LocalStore(model)
     registry, target = locate_target(to, common.open)
     builder = NativeBuilder(
@@ -217,7 +218,7 @@ def _described(document: Mapping[str, Any]) -> str:
         (layer["kind"], human_size(layer["size"]), layer["digest"][7:19], layer["title"])
         for layer in document["layers"]
     ]
-    lines = [f"{name:<12}{value}" for name, value in facts if value]
+    lines = [f"{name:<12}{one_line(value)}" for name, value in facts if value]
     return "\n".join([*lines, "", table(("LAYER", "SIZE", "DIGEST", "WHAT IT HOLDS"), rows)])
 
 
@@ -228,6 +229,18 @@ def _created(stated: datetime | None, store: LocalStore) -> datetime:
     if epoch := os.environ.get("SOURCE_DATE_EPOCH"):
         return datetime.fromtimestamp(int(epoch), UTC)
     return max((info.modified for info in store.list()), default=datetime.fromtimestamp(0, UTC))
+
+
+def _refuse_links(model: Path) -> None:
+    """A folder's store passes over links, so the image would lack a file without a word."""
+    for folder, folders, files in os.walk(model):
+        for name in (*folders, *files):
+            path = Path(folder, name)
+            if path.is_symlink():
+                raise InvalidModel(
+                    f"{str(path.relative_to(model))!a} in {model} is a symbolic link.",
+                    hint="Put the file itself there: links may lead out of the model.",
+                )
 
 
 def _default_name(to: str, target: Reference) -> str:

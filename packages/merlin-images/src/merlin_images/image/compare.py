@@ -12,6 +12,7 @@ from merlin_images.environments.model import LockedWheel, Target
 from merlin_images.environments.pylock import read_pylock
 from merlin_images.image import annotation_keys
 from merlin_images.image.errors import InvalidImage
+from merlin_images.image.foreign_tar import members
 from merlin_images.image.held_lock import read_held_lock
 from merlin_images.image.layer_bytes import open_tar
 from merlin_images.image.stored import StoredImage
@@ -135,7 +136,7 @@ class _Side:
                 continue
             chunks = self._registry.read_blob(self._image.reference, layer)
             with open_tar(layer.media_type, chunks) as archive:
-                for member in archive:
+                for member in members(archive):
                     file = archive.extractfile(member) if member.isfile() else None
                     if file is not None:
                         digest = hashlib.sha256()

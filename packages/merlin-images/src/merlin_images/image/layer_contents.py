@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from merlin_images.image.foreign_tar import members
 from merlin_images.image.layer_bytes import open_tar
 from merlin_images.json_records import read_record, write_record
 from merlin_images.registry.port import Descriptor
@@ -88,7 +89,7 @@ def list_layer(media_type: str, chunks: Iterable[bytes]) -> LayerContents:
     """Go through a layer once. Raises `InvalidImage`."""
     libraries, texts, removed, emptied = [], {}, [], []
     with open_tar(media_type, chunks) as archive:
-        for member in archive:
+        for member in members(archive):
             path = posixpath.normpath(member.name).lstrip("/")
             folder, name = posixpath.split(path)
             if name == _OPAQUE:
