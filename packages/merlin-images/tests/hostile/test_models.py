@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import tarfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -124,7 +125,7 @@ def test_names_that_differ_in_case_stay_apart(tmp_path: Path) -> None:
     assert found == {"opt/model/Model.bin": 9, "opt/model/model.bin": 9, "opt/model/MODEL/x": 7}
 
 
-def test_links_are_refused_by_the_command_line(
+def test_links_and_names_of_no_text_are_refused_by_the_command_line(
     tmp_path: Path, small_base: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A link would be missing in the image, or bring in what lies elsewhere."""
@@ -137,6 +138,10 @@ def test_links_are_refused_by_the_command_line(
     told = capsys.readouterr().err
     assert "data/passwords" in told
     assert "symbolic link" in told
+    (model / "data/passwords").unlink()
+    (model / "data" / os.fsdecode(b"latin-\xe9")).write_bytes(b"x")
+    assert run(["image", "build", str(model), "--to", target, "--base", small_base]) != 0
+    assert "'data/latin-\\udce9' is not valid Unicode" in capsys.readouterr().err
     assert not (tmp_path / "images").exists()
 
 

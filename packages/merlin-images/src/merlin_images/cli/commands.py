@@ -24,6 +24,7 @@ from merlin_images.image.locations import LAYOUT, locate, locate_target
 from merlin_images.image.stored import read_image
 from merlin_images.image.validate import check_image
 from merlin_images.layers.model import NoModel
+from merlin_images.layers.tar import check_path
 from merlin_images.registry.reference import Reference
 
 
@@ -96,7 +97,7 @@ def build(
     began = time.monotonic()
     if not model.is_dir():
         raise NoModel(f"There is no folder {model}.", hint="Give the folder that was logged.")
-    _refuse_links(model)
+    _refuse_what_a_store_passes_over(model)
     store = LocalStore(model)
     registry, target = locate_target(to, common.open)
     builder = NativeBuilder(
@@ -231,14 +232,16 @@ def _created(stated: datetime | None, store: LocalStore) -> datetime:
     return max((info.modified for info in store.list()), default=datetime.fromtimestamp(0, UTC))
 
 
-def _refuse_links(model: Path) -> None:
-    """A folder's store passes over links, so the image would lack a file without a word."""
+def _refuse_what_a_store_passes_over(model: Path) -> None:
+    """Links and names that are no text are no objects: the image would lack them without a word."""
     for folder, folders, files in os.walk(model):
         for name in (*folders, *files):
             path = Path(folder, name)
+            relative = str(path.relative_to(model))
+            check_path(relative)
             if path.is_symlink():
                 raise InvalidModel(
-                    f"{str(path.relative_to(model))!a} in {model} is a symbolic link.",
+                    f"{relative!a} in {model} is a symbolic link.",
                     hint="Put the file itself there: links may lead out of the model.",
                 )
 
