@@ -65,7 +65,8 @@ class Signer:
         return canonical_json(
             {
                 "mediaType": BUNDLE,
-                "verificationMaterial": {"publicKey": {"hint": self.hint}},
+                # No entries of a log say so by an empty list: Sigstore's Python library wants one.
+                "verificationMaterial": {"publicKey": {"hint": self.hint}, "tlogEntries": []},
                 "dsseEnvelope": {
                     "payload": base64.b64encode(payload).decode(),
                     "payloadType": IN_TOTO,
