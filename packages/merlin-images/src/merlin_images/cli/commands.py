@@ -8,15 +8,18 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
 from merlin.artifacts import open_store
 from merlin.artifacts.local import LocalStore
+from merlin.errors import Kind, MerlinError
 from merlin.output.human import human_duration, human_size, one_line, table
 from merlin_images.builders.native import NativeBuilder
 from merlin_images.builders.port import BuildRequest, BuiltImage, ModelSource
 from merlin_images.cli.common import DEFAULTS, Common, app, default_cache, naming, shown
+from merlin_images.environments.model_types import MODEL_TYPES
 from merlin_images.image.errors import InvalidImage, InvalidModel
 from merlin_images.image.held_lock import read_held_lock
 from merlin_images.image.inspect import describe_image
@@ -26,6 +29,13 @@ from merlin_images.image.validate import check_image
 from merlin_images.layers.model import NoModel
 from merlin_images.layers.tar import check_path
 from merlin_images.registry.reference import Reference
+
+
+class UnknownModelType(MerlinError):
+    """No model type of Merlin's is called so."""
+
+    code = "model_type_unknown"
+    kind = Kind.USAGE
 
 
 @app.command
@@ -97,6 +107,12 @@ def build(
     began = time.monotonic()
     if not model.is_dir():
         raise NoModel(f"There is no folder {model}.", hint="Give the folder that was logged.")
+    if model_type not in MODEL_TYPES:
+        close = get_close_matches(model_type, MODEL_TYPES, n=1)
+        raise UnknownModelType(
+            f"There is no model type {model_type!r}.",
+            hint=f"Did you mean {close[0]}?" if close else f"Types: {', '.join(MODEL_TYPES)}.",
+        )
     _refuse_what_a_store_passes_over(model)
     store = LocalStore(model)
     registry, target = locate_target(to, common.open)

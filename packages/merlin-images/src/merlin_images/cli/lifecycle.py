@@ -59,7 +59,7 @@ def diff(before: str, after: str, /, *, common: Common = DEFAULTS) -> None:
     changes = [
         (what, change.name, change.before or "-", change.after or "-")
         for what, list_of in (
-            ("", found.facts),
+            ("image", found.facts),
             ("package", found.packages),
             ("file", found.files),
         )
@@ -326,4 +326,4 @@ def _tag(name: str, image: StoredImage) -> str:
 
 def _sharing(found: Comparison) -> str:
     total = sum(layer.size for layer in found.layers)
-    return f"{human_size(found.shared_bytes)} of {human_size(total)} are shared."
+    return f"{human_size(found.shared_bytes)} of {human_size(total)} are shared by both images."

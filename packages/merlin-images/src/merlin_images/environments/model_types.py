@@ -19,6 +19,7 @@ _PACKAGES: dict[str, tuple[str, ...]] = {
     "pyfunc_v2": ("cloudpickle",),
     "pyfunc_v3": ("cloudpickle",),
 }
+MODEL_TYPES = tuple(_PACKAGES)
 VARIANTS = {
     "xgboost-cpu": "xgboost",
     "tensorflow-cpu": "tensorflow",

@@ -186,11 +186,16 @@ class _Stories:
         return self._fact("base")
 
     def _of_runtime(self, _: Descriptor) -> str:
-        # The lock is kept in this layer, so it changes with any package.
-        return self._fact("runtime") or self._fact("python") or self._fact("lock")
+        if changed := self._fact("runtime") or self._fact("python"):
+            return changed
+        if "lock" not in self._facts:
+            return ""
+        # Also an index may have changed, or the file of a package.
+        what = _listed(self._packages) or "it names other files of the same packages"
+        return f"it holds the lock, which changed: {what}"
 
     def _of_model(self, _: Descriptor) -> str:
-        return _listed(self._files)
+        return _first_of([_of_file(change) for change in self._files])
 
     def _of_dependency(self, layer: Descriptor) -> str:
         if python := self._fact("python"):
@@ -246,9 +251,20 @@ def _changes(before: Mapping[str, str], after: Mapping[str, str]) -> list[Change
     ]
 
 
+def _of_file(change: Change) -> str:
+    """Hashes say nothing to people."""
+    if not change.before:
+        return f"{change.name} is new"
+    return f"{change.name} {'changed' if change.after else 'is gone'}"
+
+
 def _listed(changes: Sequence[Change]) -> str:
-    more = f" and {len(changes) - 3} more" if len(changes) > 3 else ""
-    return "; ".join(str(change) for change in changes[:3]) + more
+    return _first_of([str(change) for change in changes])
+
+
+def _first_of(reasons: Sequence[str]) -> str:
+    more = f" and {len(reasons) - 3} more" if len(reasons) > 3 else ""
+    return "; ".join(reasons[:3]) + more
 
 
 def _told(layer: Descriptor, key: str) -> str:
