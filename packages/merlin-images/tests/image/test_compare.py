@@ -32,7 +32,7 @@ def build(small_base: str, make_cache: Callable[[], Path]) -> Build:
     ) -> tuple[MemoryRegistry, StoredImage]:
         conda = f"dependencies: [python=3.11, {{pip: [{packages}]}}]"
         request = BuilderContract.request_for(
-            MemoryStore(),
+            MemoryStore(f"memory://{version}"),
             Reference("registry.test", "team/fraud"),
             small_base,
             {"conda.yaml": conda.encode(), "python_model.pkl": b"pickle"},
