@@ -6,6 +6,7 @@ lands outside the tree it is unpacked into.
 
 from __future__ import annotations
 
+import errno
 import io
 import posixpath
 import shutil
@@ -129,7 +130,10 @@ def _make_room(package: Path, root: Path, path: str) -> None:
                 f"{package.name} holds {path} both as a file and as a folder."
             ) from error
         raise
-    except RuntimeError as error:
+    except (RuntimeError, OSError) as error:
+        # Pathlib finds loops itself up to Python 3.12.
+        if isinstance(error, OSError) and error.errno != errno.ELOOP:
+            raise
         raise InvalidPackage(f"{package.name} puts {path} below a loop of symlinks.") from error
 
 

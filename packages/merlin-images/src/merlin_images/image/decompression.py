@@ -6,7 +6,8 @@ import lzma
 import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Literal
+from functools import partial
+from typing import Any, Literal
 
 from merlin_images.image.errors import InvalidImage
 
@@ -71,8 +72,9 @@ def _gzip(chunks: Iterable[bytes]) -> Iterator[bytes]:
     yield member.flush()
 
 
-def _zstd(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    frame = zstd.ZstdDecompressor()
+def _frames(chunks: Iterable[bytes], begin: Callable[[], Any]) -> Iterator[bytes]:
+    """Several frames one after another are one stream."""
+    frame = begin()
     for chunk in chunks:
         data = chunk
         while data or not frame.needs_input:
@@ -80,23 +82,11 @@ def _zstd(chunks: Iterable[bytes]) -> Iterator[bytes]:
             data = b""
             if frame.eof:
                 data = frame.unused_data
-                frame = zstd.ZstdDecompressor()
-
-
-def _xz(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    stream = lzma.LZMADecompressor(memlimit=_XZ_MEMORY)
-    for chunk in chunks:
-        data = chunk
-        while data or not stream.needs_input:
-            yield stream.decompress(data, _STEP)
-            data = b""
-            if stream.eof:
-                data = stream.unused_data
-                stream = lzma.LZMADecompressor(memlimit=_XZ_MEMORY)
+                frame = begin()
 
 
 _INFLATE: Mapping[Packing, Callable[[Iterable[bytes]], Iterator[bytes]]] = {
     "gzip": _gzip,
-    "zstd": _zstd,
-    "xz": _xz,
+    "zstd": partial(_frames, begin=zstd.ZstdDecompressor),
+    "xz": partial(_frames, begin=partial(lzma.LZMADecompressor, memlimit=_XZ_MEMORY)),
 }
