@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given, seed, settings
+from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
 from tests.fuzzing.targets import TARGETS, holds
@@ -94,7 +94,13 @@ def _fuzz(name: str, *, examples: int) -> None:
     target = TARGETS[name]
 
     @seed(20260101)
-    @settings(max_examples=examples, deadline=None, database=None)
+    @settings(
+        max_examples=examples,
+        deadline=None,
+        database=None,
+        # A busy machine is slow at drawing, and that is no failure.
+        suppress_health_check=[HealthCheck.too_slow],
+    )
     @given(data=mutated(target.seeds))
     def run(data: bytes) -> None:
         with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
