@@ -67,7 +67,7 @@ def build(
         extra_groups=None if user is None else [],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=280,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
