@@ -1,4 +1,4 @@
-"""Images run with podman and runc, away from all storage of this machine."""
+"""Containers of podman and runc, away from all storage of this machine."""
 
 from __future__ import annotations
 
@@ -13,34 +13,37 @@ from pathlib import Path
 
 import httpx2
 
-_LIMITS = ("--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024")
+LIMITS = ("--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024")
 
 
-def _podman(root: Path) -> list[str]:
-    return [
-        *("podman", "--root", str(root / "root"), "--runroot", str(root / "run")),
-        *("--runtime", "runc", "--cgroup-manager", "cgroupfs"),
-    ]
+class Podman:
+    """One storage: layers that images share are pulled and unpacked once."""
 
+    def __init__(self, root: Path) -> None:
+        self._command = [
+            *("podman", "--root", str(root / "root"), "--runroot", str(root / "run")),
+            *("--runtime", "runc", "--cgroup-manager", "cgroupfs"),
+        ]
 
-def _pull(root: Path, image: str) -> None:
-    pull = [*_podman(root), "pull", "--quiet", "--tls-verify=false", image]
-    subprocess.run(pull, check=True, timeout=240, stdout=subprocess.DEVNULL)
+    @classmethod
+    @contextmanager
+    def opened(cls) -> Iterator[Podman]:
+        # Not below pytest's folder: sockets lie here, and their paths must be short.
+        root = Path(tempfile.mkdtemp(prefix="pod-"))
+        try:
+            yield cls(root)
+        finally:
+            shutil.rmtree(root)
 
-
-@contextmanager
-def container(image: str) -> Iterator[str]:
-    """Run an image's server; yields its address. It must drain and end by itself."""
-    # Not below pytest's folder: sockets lie here, and their paths must be short.
-    root = Path(tempfile.mkdtemp(prefix="pod-"))
-    podman = _podman(root)
-    run = [
-        *("run", "--rm", "--network", "host", *_LIMITS),
-        *("--read-only", "--cap-drop", "all", image, "--port", "0", "--host", "127.0.0.1"),
-    ]
-    try:
-        _pull(root, image)
-        process = subprocess.Popen([*podman, *run], stderr=subprocess.PIPE, text=True)
+    @contextmanager
+    def served(self, image: str) -> Iterator[str]:
+        """Run an image's server as its user would, without any right; yields its address."""
+        run = [
+            *("run", "--rm", "--network", "host", *LIMITS),
+            *("--read-only", "--cap-drop", "all", image, "--port", "0", "--host", "127.0.0.1"),
+        ]
+        self._pull(image)
+        process = subprocess.Popen([*self._command, *run], stderr=subprocess.PIPE, text=True)
         try:
             assert process.stderr is not None
             lines = (json.loads(line) for line in process.stderr if line.startswith("{"))
@@ -50,22 +53,19 @@ def container(image: str) -> Iterator[str]:
             process.terminate()
             process.communicate(timeout=60)
         assert process.returncode == 0, "it drains and ends by itself"
-    finally:
-        shutil.rmtree(root)
 
-
-def ran(image: str, *command: str) -> str:
-    """Run a command in an image instead of its server; return what it printed."""
-    root = Path(tempfile.mkdtemp(prefix="pod-"))
-    entry = ["--entrypoint", json.dumps(list(command))]
-    run = [*_podman(root), "run", "--rm", "--network", "host", *_LIMITS, *entry, image]
-    try:
-        _pull(root, image)
+    def ran(self, image: str, *command: str) -> str:
+        """Run a command in an image instead of its server; return what it printed."""
+        entry = ["--entrypoint", json.dumps(list(command))]
+        run = [*self._command, "run", "--rm", "--network", "host", *LIMITS, *entry, image]
+        self._pull(image)
         return subprocess.run(
             run, check=True, timeout=240, stdout=subprocess.PIPE, text=True
         ).stdout
-    finally:
-        shutil.rmtree(root)
+
+    def _pull(self, image: str) -> None:
+        pull = [*self._command, "pull", "--quiet", "--tls-verify=false", image]
+        subprocess.run(pull, check=True, timeout=240, stdout=subprocess.DEVNULL)
 
 
 def until_ready(client: httpx2.Client, address: str) -> None:

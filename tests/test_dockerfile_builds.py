@@ -38,7 +38,7 @@ from merlin_images.registry.reference import Reference, parse_reference
 from tests import peers
 from tests.blob_servers import CannotInstall, Service, moto
 from tests.buildah import Buildah, BuildFailed
-from tests.containers import container, until_ready
+from tests.containers import Podman, until_ready
 from tests.models import python_function
 from tests.registry_servers import docker_registry
 from tests.wheel_index import serving_wheels
@@ -257,7 +257,11 @@ def _native(place: Place, cache: Path) -> str:
 
 
 def _asked(image: str, request: dict[str, Any]) -> Any:
-    with container(image) as address, httpx2.Client(timeout=60) as client:
+    with (
+        Podman.opened() as podman,
+        podman.served(image) as address,
+        httpx2.Client(timeout=60) as client,
+    ):
         until_ready(client, address)
         answer = client.post(f"{address}/v1/models/scores-1:predict", json=request)
         return answer.raise_for_status().json()

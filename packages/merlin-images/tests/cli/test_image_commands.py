@@ -113,6 +113,7 @@ def test_what_goes_wrong_is_a_sentence_with_a_next_step(
         return printed.err
 
     assert "no folder" in complaint(["image", "build", str(tmp_path / "absent"), "--to", "x/y"])
+    assert "Did you mean pyfunc?" in complaint([*build, "--model-type", "pyfun"])
     assert "127.0.0.1:9" in complaint([*build[:3], "--to", "127.0.0.1:9/x", *build[5:]])
     assert "There is no image layout:" in complaint(
         ["image", "inspect", f"layout:{tmp_path / 'none'}:1"]

@@ -80,7 +80,7 @@ def test_diff_and_explain_name_what_changed(build: Build, images: str, capsys: C
     lines = capsys.readouterr().out.splitlines()
     [model] = [line for line in lines if line.startswith("model")]
     assert "rebuilt" in model
-    assert "python_model.pkl went from" in model
+    assert "python_model.pkl changed" in model
     assert all("shared" in line for line in lines if line.startswith(("base", "dep", "runtime")))
 
 

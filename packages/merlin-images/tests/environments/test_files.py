@@ -210,3 +210,10 @@ def test_yaml_is_never_executed(tmp_path: object) -> None:
 def test_no_file_outside_the_folder(path: str) -> None:
     with pytest.raises(RequirementRefused, match=r"requirements.txt, line 1: .* lies outside"):
         read({"requirements.txt": f"-r {path}"})
+
+
+def test_a_variant_of_what_the_type_needs_suffices() -> None:
+    store = MemoryStore()
+    store.write("requirements.txt", [b"xgboost-cpu==3.0.0"])
+    spec = read_environment(store, "", model_type="xgboost", python="3.11")
+    assert spec.requirements == ("xgboost-cpu==3.0.0",)

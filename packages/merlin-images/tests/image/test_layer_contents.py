@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import tarfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import pytest
+from backports import zstd
 
+from merlin_images.image import decompression, foreign_tar
 from merlin_images.image.errors import InvalidImage
-from merlin_images.image.layer_contents import ContentsReader, Open
+from merlin_images.image.layer_contents import ContentsReader, Open, list_layer
 from merlin_images.image.manifest import digest_of
 from merlin_images.layers.codecs import codec
-from merlin_images.registry.port import DOCKER_LAYER_GZIP, OCI_LAYER, Descriptor
+from merlin_images.registry.port import (
+    DOCKER_LAYER_GZIP,
+    OCI_LAYER,
+    OCI_LAYER_GZIP,
+    OCI_LAYER_ZSTD,
+    Descriptor,
+)
 
 RELEASE = b'PRETTY_NAME="Debian"\nID=debian\nVERSION_ID="12"\n'
 
@@ -82,3 +91,23 @@ def test_what_is_no_layer_is_named(tmp_path: Path) -> None:
     descriptor = Descriptor(OCI_LAYER, digest_of(content), len(content))
     with pytest.raises(InvalidImage, match="no tar"):
         ContentsReader(tmp_path).read([(descriptor, lambda: [content])])
+
+
+@pytest.mark.parametrize(
+    ("media_type", "pack"), [(OCI_LAYER_GZIP, gzip.compress), (OCI_LAYER_ZSTD, zstd.compress)]
+)
+def test_a_layer_that_inflates_beyond_all_reason_is_given_up(
+    media_type: str, pack: Callable[[bytes], bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decompression, "_RATIO_FROM", 2**20)
+    _, opened = layer({"usr/share/zeros": bytes(2**24)})
+    bomb = pack(b"".join(opened()))
+    with pytest.raises(InvalidImage, match="more than 200 times its size"):
+        list_layer(media_type, [bomb])
+
+
+def test_more_members_than_any_layer_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(foreign_tar, "_MEMBERS", 3)
+    _, opened = layer(dict.fromkeys("abcd", b""))
+    with pytest.raises(InvalidImage, match="more than 3 members"):
+        list_layer(OCI_LAYER, opened())

@@ -95,7 +95,7 @@ def test_a_wrong_diff_id_is_found(image: Image) -> None:
 
 
 def test_a_layer_the_config_does_not_know_is_found(image: Image) -> None:
-    image.write(change_config=lambda config: config["rootfs"]["diff_ids"].append("sha256:2"))
+    image.write(change_config=lambda config: config["rootfs"]["diff_ids"].append(digest_of(b"2")))
     assert "The manifest has 1 layers, the config 2." in image.problems()
 
 

@@ -23,6 +23,8 @@ from merlin.errors import Kind, MerlinError
 from merlin_images.attestations.attach import BUNDLE, IN_TOTO
 from merlin_images.image.manifest import canonical_json, parse_object
 
+_PUBLIC_HINT = "Write it from the private key with: openssl ec -in key.pem -pubout"
+
 
 class SigningKeyInvalid(MerlinError):
     """A key file holds no ECDSA P-256 key in PEM, or its password is another."""
@@ -65,7 +67,8 @@ class Signer:
         return canonical_json(
             {
                 "mediaType": BUNDLE,
-                "verificationMaterial": {"publicKey": {"hint": self.hint}},
+                # No entries of a log say so by an empty list: Sigstore's Python library wants one.
+                "verificationMaterial": {"publicKey": {"hint": self.hint}, "tlogEntries": []},
                 "dsseEnvelope": {
                     "payload": base64.b64encode(payload).decode(),
                     "payloadType": IN_TOTO,
@@ -80,9 +83,13 @@ def read_public_key(file: Path) -> ec.EllipticCurvePublicKey:
     try:
         key = serialization.load_pem_public_key(file.read_bytes())
     except (OSError, ValueError, UnsupportedAlgorithm) as error:
-        raise SigningKeyInvalid(f"{file} is no key that can be read.") from error
+        raise SigningKeyInvalid(
+            f"{file} is no public key that can be read.", hint=_PUBLIC_HINT
+        ) from error
     if not isinstance(key, ec.EllipticCurvePublicKey):
-        raise SigningKeyInvalid(f"{file} holds a key of another kind than ECDSA P-256.")
+        raise SigningKeyInvalid(
+            f"{file} holds a key of another kind than ECDSA P-256.", hint=_PUBLIC_HINT
+        )
     return key
 
 

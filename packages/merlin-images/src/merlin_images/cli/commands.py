@@ -8,24 +8,35 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
 from merlin.artifacts import open_store
 from merlin.artifacts.local import LocalStore
-from merlin.output.human import human_duration, human_size, table
+from merlin.errors import Kind, MerlinError
+from merlin.output.human import human_duration, human_size, one_line, table
 from merlin_images.builders.platforms import open_builder
 from merlin_images.builders.port import BuildRequest, BuiltImage, ModelSource
 from merlin_images.cli.common import DEFAULTS, Common, app, default_cache, naming, shown
 from merlin_images.environments.credentials import IndexCredentials
-from merlin_images.image.errors import InvalidImage
+from merlin_images.environments.model_types import MODEL_TYPES
+from merlin_images.image.errors import InvalidImage, InvalidModel
 from merlin_images.image.held_lock import read_held_lock
 from merlin_images.image.index import read_images
 from merlin_images.image.inspect import describe_image
 from merlin_images.image.locations import LAYOUT, locate, locate_target
 from merlin_images.image.validate import check_image
 from merlin_images.layers.model import NoModel
+from merlin_images.layers.tar import check_path
 from merlin_images.registry.reference import Reference
+
+
+class UnknownModelType(MerlinError):
+    """No model type of Merlin's is called so."""
+
+    code = "model_type_unknown"
+    kind = Kind.USAGE
 
 
 @app.command
@@ -100,6 +111,13 @@ def build(
     began = time.monotonic()
     if not model.is_dir():
         raise NoModel(f"There is no folder {model}.", hint="Give the folder that was logged.")
+    if model_type not in MODEL_TYPES:
+        close = get_close_matches(model_type, MODEL_TYPES, n=1)
+        raise UnknownModelType(
+            f"There is no model type {model_type!r}.",
+            hint=f"Did you mean {close[0]}?" if close else f"Types: {', '.join(MODEL_TYPES)}.",
+        )
+    _refuse_what_a_store_passes_over(model)
     store = LocalStore(model)
     registry, target = locate_target(to, common.open)
     builder = open_builder(
@@ -241,7 +259,7 @@ def _described(document: Mapping[str, Any]) -> str:
         (layer["kind"], human_size(layer["size"]), layer["digest"][7:19], layer["title"])
         for layer in document["layers"]
     ]
-    lines = [f"{name:<12}{value}" for name, value in facts if value]
+    lines = [f"{name:<12}{one_line(value)}" for name, value in facts if value]
     return "\n".join([*lines, "", table(("LAYER", "SIZE", "DIGEST", "WHAT IT HOLDS"), rows)])
 
 
@@ -252,6 +270,20 @@ def _created(stated: datetime | None, store: LocalStore) -> datetime:
     if epoch := os.environ.get("SOURCE_DATE_EPOCH"):
         return datetime.fromtimestamp(int(epoch), UTC)
     return max((info.modified for info in store.list()), default=datetime.fromtimestamp(0, UTC))
+
+
+def _refuse_what_a_store_passes_over(model: Path) -> None:
+    """Links and names that are no text are no objects: the image would lack them without a word."""
+    for folder, folders, files in os.walk(model):
+        for name in (*folders, *files):
+            path = Path(folder, name)
+            relative = str(path.relative_to(model))
+            check_path(relative)
+            if path.is_symlink():
+                raise InvalidModel(
+                    f"{relative!a} in {model} is a symbolic link.",
+                    hint="Put the file itself there: links may lead out of the model.",
+                )
 
 
 def _default_name(to: str, target: Reference) -> str:

@@ -64,7 +64,7 @@ def diff(before: str, after: str, /, *, platform: str = "", common: Common = DEF
     changes = [
         (what, change.name, change.before or "-", change.after or "-")
         for what, list_of in (
-            ("", found.facts),
+            ("image", found.facts),
             ("package", found.packages),
             ("file", found.files),
         )
@@ -333,4 +333,4 @@ def _tag(name: str, reference: Reference) -> str:
 
 def _sharing(found: Comparison) -> str:
     total = sum(layer.size for layer in found.layers)
-    return f"{human_size(found.shared_bytes)} of {human_size(total)} are shared."
+    return f"{human_size(found.shared_bytes)} of {human_size(total)} are shared by both images."

@@ -21,7 +21,7 @@ from merlin_images.environments.errors import (
 )
 from merlin_images.environments.logged_lock import PYLOCK, UV_LOCK, read_logged_lock
 from merlin_images.environments.model import EnvironmentSpec
-from merlin_images.environments.model_types import needs_of, recorded_pins
+from merlin_images.environments.model_types import VARIANTS, needs_of, recorded_pins
 from merlin_images.environments.requirement_lines import RequirementLines, name_of
 from merlin_images.environments.yaml_files import (
     CondaFile,
@@ -130,6 +130,7 @@ class _Reader:
     def _lacking(self, requirements: set[str], model_type: str, *, found: bool) -> set[str]:
         """What the model type needs and the file does not ask for."""
         named = {name_of(line) for line in requirements}
+        named |= {VARIANTS[name] for name in named if name in VARIANTS}
         lacking = [name for name in needs_of(model_type).requirements if name not in named]
         if not lacking:
             return set()

@@ -19,6 +19,14 @@ _PACKAGES: dict[str, tuple[str, ...]] = {
     "pyfunc_v2": ("cloudpickle",),
     "pyfunc_v3": ("cloudpickle",),
 }
+MODEL_TYPES = tuple(_PACKAGES)
+VARIANTS = {
+    "xgboost-cpu": "xgboost",
+    "tensorflow-cpu": "tensorflow",
+    "onnxruntime-gpu": "onnxruntime",
+}
+"""Packages that bring the modules of another: whoever asks for one does not want both."""
+
 _SKLEARN_FILES = ("model.joblib", "model.pkl", "model.pickle")
 
 

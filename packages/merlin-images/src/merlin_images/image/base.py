@@ -22,6 +22,7 @@ from merlin_images.image.errors import (
     BaseUnsuitable,
     InvalidImage,
 )
+from merlin_images.image.layer_bytes import LAYER_PACKINGS
 from merlin_images.image.layer_contents import ContentsReader
 from merlin_images.image.platform import Platform
 from merlin_images.image.stored import StoredImage, read_image
@@ -92,7 +93,7 @@ def read_base(
         raise BaseNotFound(f"There is no base image {name}: {error.message}") from error
     except (RegistryUnavailable, RegistryDenied) as error:
         raise BaseUnreachable(f"The base image {name} cannot be read: {error.message}") from error
-    except InvalidImage as error:
+    except (DigestMismatch, InvalidImage) as error:
         raise BaseUnsuitable(f"The base image {name} is damaged: {error.message}") from error
     layers = _layers(registry, reference, image, name)
     base = Base(
@@ -121,6 +122,12 @@ def check_fits(base: Base, *, python: str, platform: Platform) -> None:
             f"{annotation_keys.PYTHON_PATH} (such as /usr/bin/python3), or use an official Python "
             f"image such as python:{python}-slim.",
         )
+    if not base.python_path.startswith("/") or not base.python_path.isprintable():
+        raise BasePythonMismatch(
+            f"The base image {base.name} says that its Python is {base.python_path[:200]!a}, which "
+            "is no absolute path.",
+            hint=f"Give it the right label {annotation_keys.PYTHON_PATH}, or choose another base.",
+        )
     if base.python != python:
         raise BasePythonMismatch(
             f"The base image {base.name} has Python {base.python}, the model needs {python}.",
@@ -147,6 +154,19 @@ def _layers(
     descriptors = image.manifest.layers
     if len(uncompressed) != len(descriptors):
         raise BaseUnsuitable(f"The base image {name} has other layers than its config says.")
+    if len(descriptors) >= MOST_LAYERS:
+        raise BaseUnsuitable(
+            f"The base image {name} has {len(descriptors)} layers; container runtimes take "
+            f"{MOST_LAYERS}, those of the model among them.",
+            hint="Choose a base image of fewer layers.",
+        )
+    for descriptor in descriptors:
+        if descriptor.media_type not in LAYER_PACKINGS:
+            raise BaseUnsuitable(
+                f"The base image {name} has a layer of the type {descriptor.media_type[:100]!a}.",
+                hint="Choose a base image whose layers are plain, gzip or zstd tars in the same "
+                "registry.",
+            )
     return tuple(
         BaseLayer(
             descriptor=descriptor,

@@ -12,6 +12,7 @@ from merlin_images.environments.model import LockedWheel, Target
 from merlin_images.environments.pylock import read_pylock
 from merlin_images.image import annotation_keys
 from merlin_images.image.errors import InvalidImage
+from merlin_images.image.foreign_tar import members
 from merlin_images.image.held_lock import read_held_lock
 from merlin_images.image.layer_bytes import open_tar
 from merlin_images.image.stored import StoredImage
@@ -136,7 +137,7 @@ class _Side:
                 continue
             chunks = self._registry.read_blob(self._image.reference, layer)
             with open_tar(layer.media_type, chunks) as archive:
-                for member in archive:
+                for member in members(archive):
                     file = archive.extractfile(member) if member.isfile() else None
                     if file is not None:
                         digest = hashlib.sha256()
@@ -186,11 +187,16 @@ class _Stories:
         return self._fact("base")
 
     def _of_runtime(self, _: Descriptor) -> str:
-        # The lock is kept in this layer, so it changes with any package.
-        return self._fact("runtime") or self._fact("python") or self._fact("lock")
+        if changed := self._fact("runtime") or self._fact("python"):
+            return changed
+        if "lock" not in self._facts:
+            return ""
+        # Also an index may have changed, or the file of a package.
+        what = _listed(self._packages) or "it names other files of the same packages"
+        return f"it holds the lock, which changed: {what}"
 
     def _of_model(self, _: Descriptor) -> str:
-        return _listed(self._files)
+        return _first_of([_of_file(change) for change in self._files])
 
     def _of_dependency(self, layer: Descriptor) -> str:
         if python := self._fact("python"):
@@ -258,9 +264,20 @@ def _changes(before: Mapping[str, str], after: Mapping[str, str]) -> list[Change
     ]
 
 
+def _of_file(change: Change) -> str:
+    """Hashes say nothing to people."""
+    if not change.before:
+        return f"{change.name} is new"
+    return f"{change.name} {'changed' if change.after else 'is gone'}"
+
+
 def _listed(changes: Sequence[Change]) -> str:
-    more = f" and {len(changes) - 3} more" if len(changes) > 3 else ""
-    return "; ".join(str(change) for change in changes[:3]) + more
+    return _first_of([str(change) for change in changes])
+
+
+def _first_of(reasons: Sequence[str]) -> str:
+    more = f" and {len(reasons) - 3} more" if len(reasons) > 3 else ""
+    return "; ".join(reasons[:3]) + more
 
 
 def _told(layer: Descriptor, key: str) -> str:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from merlin_images.image.errors import InvalidImage
-from merlin_images.image.manifest import canonical_json, parse_object
+from merlin_images.image.manifest import DIGEST, canonical_json, parse_object
 
 # These of a base would lead our interpreter to modules of another one.
 _DROPPED_ENVIRONMENT = {"PYTHONHOME", "PYTHONPATH"}
@@ -37,7 +37,9 @@ class Run:
 def parse_config(body: bytes) -> dict[str, Any]:
     """Read an image config and check what is read of it elsewhere. Raises `InvalidImage`."""
     document = parse_object(body, "image config")
-    diff_ids(document)
+    for diff_id in diff_ids(document):
+        if not DIGEST.fullmatch(diff_id):
+            raise InvalidImage(f"The image config has the diff_id {diff_id[:80]!r}, which is none.")
     environment(document)
     labels(document)
     history = document.get("history")

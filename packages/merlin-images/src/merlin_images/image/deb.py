@@ -6,31 +6,29 @@ lands outside the tree it is unpacked into.
 
 from __future__ import annotations
 
-import gzip
+import errno
 import io
-import lzma
 import posixpath
 import shutil
-import sys
 import tarfile
-import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 
-from merlin_images.image.errors import InvalidPackage
-
-if sys.version_info >= (3, 14):
-    from compression import zstd
-else:
-    from backports import zstd
+from merlin_images.image.decompression import Packing, inflated
+from merlin_images.image.errors import InvalidImage, InvalidPackage
+from merlin_images.image.foreign_tar import members, open_foreign_tar
+from merlin_images.layers.errors import UnsafePath
+from merlin_images.layers.tar import check_path, check_text
 
 _AR_MAGIC = b"!<arch>\n"
 _AR_HEADER = 60
-_LARGEST_MEMBER = 2**30
-_DECOMPRESSION = (gzip.BadGzipFile, zlib.error, lzma.LZMAError, zstd.ZstdError)
+_LARGEST_MEMBER = 4 * 2**30
+_LARGEST_CONTROL = 2**20
+_CHUNK = 2**20
+_PACKINGS: Mapping[str, Packing] = {"tar": "", "gz": "gzip", "xz": "xz", "zst": "zstd"}
 
 
 @dataclass(frozen=True)
@@ -46,12 +44,11 @@ class UnpackedPath:
 
 def read_control(package: Path) -> str:
     """Return the ``control`` stanza: ``Package``, ``Version``, ``Depends`` and so on."""
-    name, data = next(_members(package, "control.tar"))
-    with _open_tar(package, name, data) as archive:
-        for member in archive:
-            if posixpath.normpath(member.name) == "control":
+    with _open_tar(package, "control.tar") as archive:
+        for member in members(archive):
+            if posixpath.normpath(member.name) == "control" and member.isfile():
                 stream = archive.extractfile(member)
-                if stream is not None:
+                if stream is not None and member.size <= _LARGEST_CONTROL:
                     return stream.read().decode("utf-8", "surrogateescape").strip() + "\n"
     raise InvalidPackage(f"{package.name} has no control file.", package=package.name)
 
@@ -62,10 +59,9 @@ def unpack(package: Path, root: Path, place: Callable[[str], str]) -> list[Unpac
     ``place`` maps a path to where it goes, or to ``""`` to leave it out. Ownership, times and
     set-id bits are dropped. Hard links become copies.
     """
-    name, data = next(_members(package, "data.tar"))
     unpacked: list[UnpackedPath] = []
-    with _open_tar(package, name, data) as archive:
-        for member in archive:
+    with _open_tar(package, "data.tar") as archive:
+        for member in members(archive):
             path = _checked(package, member.name)
             destination = place(path) if path else ""
             if not destination:
@@ -84,14 +80,18 @@ def _unpack_member(
 ) -> UnpackedPath:
     target = root / path
     if member.isdir():
-        target.mkdir(parents=True, exist_ok=True)
+        if not target.is_dir():
+            _make_room(package, root, path)
+            target.mkdir()
         return UnpackedPath(path, member.mode & 0o777, "directory")
     _make_room(package, root, path)
     if member.issym():
+        with _naming(package, member.linkname):
+            check_text(member.linkname, of=path)
         target.symlink_to(member.linkname)
         return UnpackedPath(path, 0o777, "symlink", target=member.linkname)
     source = archive.extractfile(member) if member.isfile() else None
-    if source is None:
+    if source is None or member.issparse():
         raise InvalidPackage(f"{package.name} holds {path}, which is no file, folder or symlink.")
     with target.open("wb") as file:
         shutil.copyfileobj(source, file, 2**20)
@@ -113,48 +113,93 @@ def _written(target: Path, path: str, mode: int) -> UnpackedPath:
 
 
 def _make_room(package: Path, root: Path, path: str) -> None:
-    # A package could name a symlink out of the tree and then a file below it.
-    parent = (root / path).parent
-    parent.mkdir(parents=True, exist_ok=True)
-    if not parent.resolve().is_relative_to(root.resolve()):
-        raise InvalidPackage(f"{package.name} puts {path} below a symlink that leaves the tree.")
-    (root / path).unlink(missing_ok=True)
+    """Make the parents of a path, and take away what stands there unless it is a folder."""
+    place = root / path
+    try:
+        # A package could name a symlink out of the tree and then a file below it.
+        if not place.parent.resolve().is_relative_to(root.resolve()):
+            raise InvalidPackage(
+                f"{package.name} puts {path} below a symlink that leaves the tree."
+            )
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.unlink(missing_ok=True)
+    except (FileExistsError, NotADirectoryError, IsADirectoryError, PermissionError) as error:
+        # Unlinking a folder is one error here and another there.
+        if place.is_dir() or not place.parent.is_dir():
+            raise InvalidPackage(
+                f"{package.name} holds {path} both as a file and as a folder."
+            ) from error
+        raise
+    except (RuntimeError, OSError) as error:
+        # Pathlib finds loops itself up to Python 3.12.
+        if isinstance(error, OSError) and error.errno != errno.ELOOP:
+            raise
+        raise InvalidPackage(f"{package.name} puts {path} below a loop of symlinks.") from error
 
 
 def _checked(package: Path, name: str) -> str:
     path = posixpath.normpath(name)
-    if path.startswith(("/", "../")) or path == ".." or "\n" in path:
-        raise InvalidPackage(f"{package.name} holds the path {name!r}, which leaves the tree.")
-    return "" if path == "." else path
-
-
-def _members(package: Path, prefix: str) -> Iterator[tuple[str, bytes]]:
-    with package.open("rb") as file:
-        if file.read(len(_AR_MAGIC)) != _AR_MAGIC:
-            raise InvalidPackage(f"{package.name} is not a Debian package.")
-        while len(header := file.read(_AR_HEADER)) == _AR_HEADER:
-            name = header[:16].decode("ascii", "replace").strip().rstrip("/")
-            field = header[48:58].strip()
-            if header[58:] != b"`\n" or not field.isdigit() or int(field) > _LARGEST_MEMBER:
-                raise InvalidPackage(f"{package.name} is damaged at its member {name!r}.")
-            size = int(field)
-            if name.startswith(prefix):
-                yield name, file.read(size)
-                return
-            file.seek(size + size % 2, io.SEEK_CUR)
-    raise InvalidPackage(f"{package.name} has no {prefix}.")
+    if path.startswith(("/", "../")) or path == "..":
+        raise InvalidPackage(f"{package.name} holds the path {name!a}, which leaves the tree.")
+    if path == ".":
+        return ""
+    with _naming(package, path):
+        check_path(path)
+    return path
 
 
 @contextmanager
-def _open_tar(package: Path, name: str, data: bytes) -> Iterator[tarfile.TarFile]:
-    unpackers: dict[str, Callable[[bytes], bytes]] = {
-        "xz": lzma.decompress,
-        "gz": gzip.decompress,
-        "zst": zstd.decompress,
-    }
+def _naming(package: Path, name: str) -> Iterator[None]:
     try:
-        raw = unpackers.get(name.rpartition(".")[2], bytes)(data)
-        with tarfile.open(fileobj=io.BytesIO(raw)) as archive:
-            yield archive
-    except (tarfile.TarError, EOFError, *_DECOMPRESSION) as error:
-        raise InvalidPackage(f"{package.name} is damaged: {error}.") from error
+        yield
+    except UnsafePath as error:
+        raise InvalidPackage(
+            f"{package.name} holds the name {name[:200]!a}, which no image can hold."
+        ) from error
+
+
+@contextmanager
+def _open_tar(package: Path, prefix: str) -> Iterator[tarfile.TarFile]:
+    """Open a tar within a package to be read forwards. Raises `InvalidPackage` within too."""
+    with package.open("rb") as file:
+        name, size = _find(package, file, prefix)
+        ending = name.rpartition(".")[2]
+        if ending not in _PACKINGS:
+            raise InvalidPackage(f"{package.name} is packed in a way we do not know: {name!a}.")
+        try:
+            chunks = _chunks(package, file, size)
+            with open_foreign_tar(inflated(chunks, _PACKINGS[ending])) as archive:
+                yield archive
+                # What is cut behind the end of the tar is cut nevertheless.
+                for _ in chunks:
+                    pass
+        except InvalidImage as error:
+            raise InvalidPackage(f"{package.name} is damaged. {error.message}") from error
+        except tarfile.TarError as error:
+            raise InvalidPackage(f"{package.name} is damaged: {error}.") from error
+
+
+def _find(package: Path, file: BinaryIO, prefix: str) -> tuple[str, int]:
+    """Go to the member of this name and return it with its size."""
+    if file.read(len(_AR_MAGIC)) != _AR_MAGIC:
+        raise InvalidPackage(f"{package.name} is not a Debian package.")
+    while len(header := file.read(_AR_HEADER)) == _AR_HEADER:
+        name = header[:16].decode("ascii", "replace").strip().rstrip("/")
+        field = header[48:58].strip()
+        if header[58:] != b"`\n" or not field.isdigit() or int(field) > _LARGEST_MEMBER:
+            raise InvalidPackage(f"{package.name} is damaged at its member {name!a}.")
+        size = int(field)
+        if name.startswith(prefix):
+            return name, size
+        file.seek(size + size % 2, io.SEEK_CUR)
+    raise InvalidPackage(f"{package.name} has no {prefix}.")
+
+
+def _chunks(package: Path, file: BinaryIO, size: int) -> Iterator[bytes]:
+    left = size
+    while left:
+        chunk = file.read(min(_CHUNK, left))
+        if not chunk:
+            raise InvalidPackage(f"{package.name} is damaged: it ends in the middle.")
+        left -= len(chunk)
+        yield chunk

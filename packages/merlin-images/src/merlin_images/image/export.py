@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from merlin.progress import Progress, step
+from merlin_images.image import annotation_keys
 from merlin_images.image.config import diff_ids
 from merlin_images.image.layer_bytes import decompressed
 from merlin_images.image.manifest import canonical_json
@@ -106,7 +107,8 @@ def _unpack(
 def _read(
     registry: ImageRegistry, image: StoredImage, blob: Descriptor, progress: Progress
 ) -> Iterator[bytes]:
-    with step(progress, f"Read {blob.digest[7:19]}", total=blob.size) as running:
+    title = blob.annotations.get(annotation_keys.LAYER_TITLE) or blob.digest[7:19]
+    with step(progress, f"Read {title}", total=blob.size) as running:
         for chunk in registry.read_blob(image.reference, blob):
             running.advance(len(chunk))
             yield chunk

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import io
-import sys
 import tarfile
-import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
+from merlin_images.image.decompression import Packing, inflated
 from merlin_images.image.errors import InvalidImage
+from merlin_images.image.foreign_tar import open_foreign_tar
 from merlin_images.registry.port import (
     DOCKER_LAYER_GZIP,
     OCI_LAYER,
@@ -17,85 +16,28 @@ from merlin_images.registry.port import (
     OCI_LAYER_ZSTD,
 )
 
-if sys.version_info >= (3, 14):
-    from compression import zstd
-else:
-    from backports import zstd
-
-_GZIP_WINDOW = 16 + zlib.MAX_WBITS
-_STEP = 2**20
+LAYER_PACKINGS: Mapping[str, Packing] = {
+    OCI_LAYER: "",
+    OCI_LAYER_GZIP: "gzip",
+    DOCKER_LAYER_GZIP: "gzip",
+    OCI_LAYER_ZSTD: "zstd",
+}
+"""Media types of layers that can be read here and run anywhere."""
 
 
 def decompressed(media_type: str, chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield the tar of a layer. Raises `InvalidImage` for what is damaged or of another type."""
-    readers: dict[str, Callable[[Iterable[bytes]], Iterator[bytes]]] = {
-        OCI_LAYER: iter,
-        OCI_LAYER_GZIP: _gzip,
-        DOCKER_LAYER_GZIP: _gzip,
-        OCI_LAYER_ZSTD: _zstd,
-    }
-    if media_type not in readers:
+    """Yield the tar of a layer. Raises `InvalidImage` for what is damaged, inflates beyond all
+    reason, or is of another type."""
+    if media_type not in LAYER_PACKINGS:
         raise InvalidImage(f"Layers of the type {media_type!r} cannot be read.")
-    try:
-        yield from readers[media_type](chunks)
-    except (zlib.error, zstd.ZstdError) as error:
-        raise InvalidImage(f"A layer cannot be decompressed: {error}.") from error
+    yield from inflated(chunks, LAYER_PACKINGS[media_type])
 
 
 @contextmanager
 def open_tar(media_type: str, chunks: Iterable[bytes]) -> Iterator[tarfile.TarFile]:
     """Open a layer's tar for reading once, forwards. Raises `InvalidImage` within the block too."""
-    stream = io.BufferedReader(_Stream(decompressed(media_type, chunks)), _STEP)
     try:
-        with tarfile.open(fileobj=stream, mode="r|") as archive:
+        with open_foreign_tar(decompressed(media_type, chunks)) as archive:
             yield archive
     except tarfile.TarError as error:
         raise InvalidImage(f"A layer is no tar: {error}.") from error
-
-
-class _Stream(io.RawIOBase):
-    """Chunks as a file that can only be read forwards."""
-
-    def __init__(self, chunks: Iterator[bytes]) -> None:
-        self._chunks = chunks
-        self._left = b""
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        while not self._left:
-            chunk = next(self._chunks, None)
-            if chunk is None:
-                return 0
-            self._left = chunk
-        count = min(len(buffer), len(self._left))
-        buffer[:count] = self._left[:count]
-        self._left = self._left[count:]
-        return count
-
-
-def _gzip(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    member = zlib.decompressobj(_GZIP_WINDOW)
-    for chunk in chunks:
-        data = chunk
-        while data:
-            yield member.decompress(data, _STEP)
-            data = member.unconsumed_tail
-            if member.eof:
-                # Several members one after another are one stream.
-                data = member.unused_data
-                member = zlib.decompressobj(_GZIP_WINDOW)
-    yield member.flush()
-
-
-def _zstd(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    frame = zstd.ZstdDecompressor()
-    for chunk in chunks:
-        data = chunk
-        while data or not frame.needs_input:
-            yield frame.decompress(data, _STEP)
-            data = b""
-            if frame.eof:
-                data = frame.unused_data
-                frame = zstd.ZstdDecompressor()

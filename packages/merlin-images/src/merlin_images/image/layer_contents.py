@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from merlin_images.environments.libc import Libc, parse_libc
+from merlin_images.image.foreign_tar import members
 from merlin_images.image.layer_bytes import open_tar
 from merlin_images.json_records import read_record, write_record
 from merlin_images.registry.port import Descriptor
@@ -107,7 +108,7 @@ def list_layer(media_type: str, chunks: Iterable[bytes]) -> LayerContents:
     """Go through a layer once. Raises `InvalidImage`."""
     libraries, texts, libcs, removed, emptied = [], {}, {}, [], []
     with open_tar(media_type, chunks) as archive:
-        for member in archive:
+        for member in members(archive):
             path = posixpath.normpath(member.name).lstrip("/")
             folder, name = posixpath.split(path)
             if name == _OPAQUE:

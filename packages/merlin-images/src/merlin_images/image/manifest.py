@@ -22,7 +22,7 @@ from merlin_images.registry.port import (
     Descriptor,
 )
 
-_DIGEST = re.compile(r"sha256:[a-f0-9]{64}")
+DIGEST = re.compile(r"sha256:[a-f0-9]{64}")
 _TO_OCI = {
     DOCKER_MANIFEST: OCI_MANIFEST,
     DOCKER_INDEX: OCI_INDEX,
@@ -111,7 +111,9 @@ def choose_platform(body: bytes, architecture: str) -> Descriptor | None:
 def parse_object(body: bytes, what: str) -> dict[str, Any]:
     """Parse a JSON object. Raises `InvalidImage` naming ``what`` it should have been."""
     try:
-        document = json.loads(body)
+        document = json.loads(body, parse_constant=_refuse)
+        # Halves of characters pass as JSON, and nothing they stand in could be written again.
+        json.dumps(document, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         raise InvalidImage(f"The {what} is not JSON: {error}.") from error
     if not isinstance(document, dict):
@@ -119,12 +121,16 @@ def parse_object(body: bytes, what: str) -> dict[str, Any]:
     return document
 
 
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no number")
+
+
 def descriptor_of(entry: object) -> Descriptor:
     """Read a descriptor of a manifest or an index. Raises `InvalidImage`."""
     if not isinstance(entry, dict):
         raise InvalidImage("The manifest has a descriptor that is no object.")
     digest, size, media_type = entry.get("digest"), entry.get("size"), entry.get("mediaType")
-    if not isinstance(digest, str) or not _DIGEST.fullmatch(digest):
+    if not isinstance(digest, str) or not DIGEST.fullmatch(digest):
         raise InvalidImage(f"The manifest has the digest {digest!r}, which is none.")
     if not isinstance(size, int) or isinstance(size, bool) or size < 0:
         raise InvalidImage(f"The manifest gives {digest} the size {size!r}.")

@@ -7,11 +7,12 @@ import tarfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import zip_longest
-from typing import IO, Any, cast
+from typing import Any
 
 from merlin.progress import Progress, step
 from merlin_images.image.config import diff_ids
 from merlin_images.image.errors import InvalidImage
+from merlin_images.image.foreign_tar import members, open_foreign_tar
 from merlin_images.image.index import parse_index
 from merlin_images.image.layer_bytes import decompressed
 from merlin_images.image.manifest import digest_of
@@ -165,8 +166,8 @@ def _layer_problems(
 def _tar_problems(tar: _Counted) -> Iterator[str]:
     seen: set[str] = set()
     try:
-        with tarfile.open(fileobj=cast("IO[bytes]", tar), mode="r|", bufsize=2**20) as archive:
-            for member in archive:
+        with open_foreign_tar(tar) as archive:
+            for member in members(archive):
                 path = member.name.removeprefix("./").rstrip("/")
                 if path in seen:
                     yield f"{path} stands twice."
@@ -178,13 +179,12 @@ def _tar_problems(tar: _Counted) -> Iterator[str]:
 
 
 class _Counted:
-    """Chunks with digest and size of what was taken; also a file for `tarfile` to read from."""
+    """Chunks with digest and size of what was taken."""
 
     def __init__(self, chunks: Iterable[bytes], advance: Any) -> None:
         self._chunks = iter(chunks)
         self._advance = advance
         self._hash = hashlib.sha256()
-        self._rest = b""
         self.size = 0
 
     @property
@@ -200,15 +200,3 @@ class _Counted:
         self.size += len(chunk)
         self._advance(len(chunk))
         return chunk
-
-    def read(self, size: int) -> bytes:
-        parts, held = [self._rest], len(self._rest)
-        while held < size:
-            chunk = next(self, None)
-            if chunk is None:
-                break
-            parts.append(chunk)
-            held += len(chunk)
-        data = b"".join(parts)
-        self._rest = data[size:]
-        return data[:size]

@@ -80,6 +80,8 @@ class ByteCompiler:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
+                # Ctrl-C is for whoever waits; it would look as if the interpreter had died.
+                process_group=0,
             )
         except OSError as error:
             raise ByteCompilationFailed(

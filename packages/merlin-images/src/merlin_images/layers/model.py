@@ -34,6 +34,7 @@ _FORMAT = "model/1"
 _WEIGHT = 16 * 2**20
 _LARGEST_LAYER = 2 * 2**30
 _SENT_AT_ONCE = 3
+_MOST_FILES = 100_000
 _BLOCK = 512
 
 MOST_LAYERS = 64
@@ -46,6 +47,14 @@ class NoModel(LayerError):
     code = "model_missing"
     kind = Kind.INVALID
     hint = "Log the model first, then build its image."
+
+
+class TooManyFiles(LayerError):
+    """A folder of so many files is no model: most likely more than the model was logged."""
+
+    code = "model_too_many_files"
+    kind = Kind.INVALID
+    hint = "Log the model's own folder only, and pack data of many files into one."
 
 
 @dataclass(frozen=True)
@@ -73,12 +82,15 @@ class ModelFolder:
 
 
 def list_model(store: ArtifactStore, folder: str) -> ModelFolder:
-    """List a model folder. Raises `NoModel`, or `UnsafePath` for a name no image can hold."""
+    """List a model folder. Raises `NoModel`, `TooManyFiles`, or `UnsafePath` for a
+    name no image can hold."""
     prefix = f"{folder}/" if folder else ""
-    files = []
+    files: list[ModelFile] = []
     for info in store.list(folder):
         path = info.key.removeprefix(prefix)
         check_path(f"{MODEL_PREFIX}/{path}")
+        if len(files) == _MOST_FILES:
+            raise TooManyFiles(f"The model in {folder or store.url} has over {_MOST_FILES} files.")
         files.append(ModelFile(path, info.key, info.size, info.etag))
     if not files:
         raise NoModel(f"There is no model in {store.url.rstrip('/')}/{folder}.", folder=folder)

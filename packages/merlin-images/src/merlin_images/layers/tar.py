@@ -21,7 +21,10 @@ LAYER_TIME = 946_684_800
 _BLOCK = 512
 _BUFFER = 256 * 1024
 _USTAR_SIZE_LIMIT = 8 * 2**30
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+# What Linux can open: NAME_MAX and PATH_MAX, in bytes.
+_LONGEST_NAME = 255
+_LONGEST_PATH = 4095
 _TYPE = {"file": b"0", "directory": b"5", "symlink": b"2"}
 
 
@@ -93,6 +96,9 @@ def tar_stream(entries: Iterable[Entry], *, mtime: int) -> Iterator[bytes]:
 
 def check_path(path: str) -> None:
     """Raise `UnsafePath` unless ``path`` may stand in a layer."""
+    check_text(path, of=path)
+    if _is_longer(path, _LONGEST_PATH):
+        raise UnsafePath(f"A path of {len(path)} characters is too long: {path[:80]!r}...")
     for segment in path.split("/"):
         if segment in {"", ".", ".."}:
             raise UnsafePath(f"{path!r} is not a plain relative path.", path=path)
@@ -100,7 +106,15 @@ def check_path(path: str) -> None:
             raise UnsafePath(
                 f"{path!r} would delete files: images reserve '.wh.' names.", path=path
             )
-    _check_text(path, of=path)
+        if _is_longer(segment, _LONGEST_NAME):
+            raise UnsafePath(
+                f"A name of {len(segment)} characters is too long: {segment[:80]!r}...", path=path
+            )
+
+
+def _is_longer(text: str, limit: int) -> bool:
+    # Most names are short, and a character has four bytes at most.
+    return len(text) > limit // 4 and len(text.encode()) > limit
 
 
 class _Paths:
@@ -114,7 +128,7 @@ class _Paths:
         path = entry.path
         check_path(path)
         if entry.kind == "symlink":
-            _check_text(entry.target, of=path)
+            check_text(entry.target, of=path)
         if path in self._kinds:
             raise DuplicatePath(f"{path} stands twice in one layer.", path=path)
         if entry.kind != "directory" and path in self._parents:
@@ -128,7 +142,8 @@ class _Paths:
             parent = parent.rpartition("/")[0]
 
 
-def _check_text(text: str, *, of: str) -> None:
+def check_text(text: str, *, of: str) -> None:
+    """Raise `UnsafePath` unless ``text`` may be a path or the target of the link ``of``."""
     if not text or _CONTROL.search(text):
         raise UnsafePath(f"{of!r} has control characters or an empty link target.", path=of)
     try:

@@ -26,6 +26,7 @@ _TOTAL = 16 * 2**30
 _RATIO = 100
 _RATIO_FROM = 256 * 2**20
 _CHUNK = 256 * 1024
+_LARGEST_READ = 64 * 2**20
 _HEADER = struct.Struct("<4s22xHH")
 _UTF8 = 0x800
 _ENCRYPTED = 0x1
@@ -61,7 +62,9 @@ class ZipArchive:
         self.members = self._checked(infos)
 
     def read(self, member: Member) -> bytes:
-        """Return the whole content of a member."""
+        """Return the whole content of a member, which must fit into memory."""
+        if member.size > _LARGEST_READ:
+            raise self.refused(f"has {member.size} bytes, too many for what it is", member.name)
         return b"".join(self.stream(member))
 
     def stream(self, member: Member) -> Iterator[bytes]:

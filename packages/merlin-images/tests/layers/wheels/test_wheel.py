@@ -150,6 +150,12 @@ def add(name: str, body: bytes = b"x", mode: int = 0o100644) -> Callable[[zipfil
         ("demo-1.0.data/data/pyvenv.cfg", 0o100644),
         ("demo-1.0.data/purelib/demo/__init__.py", 0o100644),
         ("other-1.0.dist-info/METADATA", 0o100644),
+        ("Demo-1.0.dist-info/METADATA", 0o100644),
+        ("demo/\x1b[31m.py", 0o100644),
+        ("demo/\x9b.py", 0o100644),
+        (f"demo/{'n' * 256}", 0o100644),
+        (f"{'d/' * 2050}deep", 0o100644),
+        ("demo/dev", stat.S_IFCHR | 0o600),
     ],
 )
 def test_hostile_members_are_refused_and_named(make_wheel: MakeWheel, name: str, mode: int) -> None:
@@ -157,7 +163,7 @@ def test_hostile_members_are_refused_and_named(make_wheel: MakeWheel, name: str,
     with pytest.raises(UnsafeWheel, match=r"demo-1\.0-py3-none-any\.whl") as caught:
         read_all(path)
     assert caught.value.data["wheel"] == path.name
-    assert "\n" not in caught.value.message
+    assert not any(ord(character) < 0x20 for character in caught.value.message)
 
 
 @pytest.mark.parametrize(
@@ -213,6 +219,28 @@ def test_bombs(make_wheel: MakeWheel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(zip_archive, "_TOTAL", 2**19)
     with pytest.raises(UnsafeWheel, match="would unpack to"):
         entries_of(bomb)
+
+
+def test_more_members_than_any_wheel_has(
+    make_wheel: MakeWheel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(zip_archive, "_MEMBERS", 4)
+    with pytest.raises(UnsafeWheel, match="would unpack to 5 files"):
+        entries_of(make_wheel({"a": b"", "b": b""}))
+
+
+def test_metadata_too_large_to_be_read(
+    make_wheel: MakeWheel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(zip_archive, "_LARGEST_READ", 2**16)
+    path = make_wheel({"demo-1.0.dist-info/entry_points.txt": bytes(2**17)})
+    with pytest.raises(UnsafeWheel, match=r"entry_points\.txt' .* too many for what it is"):
+        entries_of(path)
+
+
+def test_names_that_differ_in_case_stay_apart(make_wheel: MakeWheel) -> None:
+    found = read_all(make_wheel({"demo/A.py": b"1", "demo/a.py": b"2"}))
+    assert (found[f"{SITE}/demo/A.py"], found[f"{SITE}/demo/a.py"]) == (b"1", b"2")
 
 
 @pytest.mark.parametrize("size", [10, 2**21])

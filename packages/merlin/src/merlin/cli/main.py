@@ -41,7 +41,7 @@ def _run(arguments: Sequence[str]) -> int:
     except BrokenPipeError:
         raise
     except KeyboardInterrupt:
-        sys.stderr.write("\nInterrupted. What the server was asked to do goes on.\n")
+        sys.stderr.write("\nInterrupted. What a server was asked to do goes on.\n")
         return exit_codes.INTERRUPTED
     except CycloptsError as error:
         hint = "See the options with --help."

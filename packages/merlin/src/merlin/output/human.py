@@ -35,9 +35,16 @@ def human_duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
+def one_line(text: str) -> str:
+    """Return text of strangers so that it can neither steer a terminal nor start another line."""
+    if text.isprintable():
+        return text
+    return "".join(character if character.isprintable() else "?" for character in text)
+
+
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return columns aligned by spaces, without a trailing newline."""
-    cells = [[*header], *([*row] for row in rows)]
+    """Return columns aligned by spaces, without a trailing newline; each row is one line."""
+    cells = [[*header], *([one_line(cell) for cell in row] for row in rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
     lines = (
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
