@@ -31,6 +31,24 @@ class ModelSource:
 
 
 @dataclass(frozen=True)
+class RunOptions:
+    """How a build is run, for builders that run it elsewhere; nothing of it is in the image.
+
+    ``project``, ``team``, ``stream`` and ``labels`` say whose it is. ``cpu`` and ``memory`` are
+    Kubernetes quantities, empty for the platform's default; ``retries`` counts tries after the
+    first.
+    """
+
+    project: str = ""
+    team: str = ""
+    stream: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    cpu: str = ""
+    memory: str = ""
+    retries: int | None = None
+
+
+@dataclass(frozen=True)
 class BuildRequest:
     """What to build.
 
@@ -50,6 +68,7 @@ class BuildRequest:
     created: datetime
     base: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
+    run: RunOptions = RunOptions()
 
 
 @dataclass(frozen=True)
