@@ -17,7 +17,8 @@ class JobProgress:
     def __init__(self, progress: Progress, name: str) -> None:
         self._progress = progress
         self._job = f"Run the Job {name}"
-        self._running: str = ""
+        self._running = ""
+        self._ended: set[str] = set()
         self._pod = ""
         self._tries = 0
         self._waits = ""
@@ -34,11 +35,14 @@ class JobProgress:
             self._pod, self._tries = status.pod, self._tries + 1
         for step in status.steps:
             text = self._text(step.name)
-            if step.state == "running" and self._running != text:
+            if step.state == "waiting" or text in self._ended:
+                continue
+            if self._running != text:
+                # A short step may have ended before it was seen to run.
                 self._end()
                 self._running = text
                 self._progress.start(text)
-            elif step.state == "terminated" and self._running == text:
+            if step.state == "terminated":
                 self._end(failed=bool(step.exit_code), detail=step.reason if step.exit_code else "")
         self._tell_waiting(status)
 
@@ -55,6 +59,7 @@ class JobProgress:
 
     def _end(self, *, failed: bool = False, detail: str = "") -> None:
         if self._running:
+            self._ended.add(self._running)
             self._progress.finish(self._running, detail, failed=failed)
             self._running = ""
 
