@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from fastapi import APIRouter
+from prometheus_client.registry import Collector
 from starlette.types import ASGIApp
 
 from merlin_server.addresses import Addresses
@@ -32,7 +33,8 @@ from merlin_server.versions.service import Versions
 @dataclass(frozen=True)
 class Platform:
     """What the domains stand on. ``notify`` wakes the operations engine, ``invalidate`` makes the
-    gateway read its routes again; ``deployers`` are by backend name."""
+    gateway read its routes again; ``deployers`` are by backend name; ``collectors`` are metrics of
+    other parts."""
 
     database: Database
     tracking: Tracking
@@ -41,6 +43,7 @@ class Platform:
     existence: ExistenceCheck
     notify: Callable[[], None]
     invalidate: Callable[[], None]
+    collectors: Sequence[Collector] = ()
 
 
 @dataclass(frozen=True)
@@ -106,7 +109,7 @@ def assemble(
         traffic=Traffic(database, addresses, platform.invalidate),
         logs=Logs(database, platform.deployers),
         followers=Followers(),
-        metrics=Metrics(database),
+        metrics=Metrics(database, platform.collectors),
         overview=Overview(database, addresses),
         attached=attached,
     )

@@ -15,7 +15,13 @@ from typing import Any, Protocol
 
 from merlin.artifacts.store import ArtifactStore
 from merlin.errors import MerlinError
-from merlin_images.builders.port import BuildRequest, BuiltImage, ImageBuilder, ModelSource
+from merlin_images.builders.port import (
+    BuildRequest,
+    BuiltImage,
+    ImageBuilder,
+    ModelSource,
+    RunOptions,
+)
 from merlin_images.registry.reference import parse_reference
 from merlin_server.database import Database, now
 from merlin_server.images.progress import RecordedProgress
@@ -91,6 +97,12 @@ class ImageService:
                 python=version.python_version.removesuffix(".*"),
                 created=version.created_at,
                 base=self._base,
+                run=RunOptions(
+                    project=project.name,
+                    team=project.team,
+                    stream=project.stream,
+                    labels=_labels(project, version),
+                ),
             )
 
     def _lead(
@@ -175,7 +187,16 @@ def _follow(leader: Future[BuiltImage], lease: Lease | None) -> BuiltImage:
                 lease.check()
 
 
+def _labels(project: ProjectRow, version: VersionRow) -> dict[str, str]:
+    """The project's labels, overridden by the version's (merlin.md 3.5)."""
+    users = {str(label["key"]): str(label["value"]) for label in project.labels}
+    return {**users, **{key: str(value) for key, value in (version.labels or {}).items()}}
+
+
 def _sentence(error: Exception) -> str:
     if isinstance(error, Cancelled):
         return f"The build was cancelled. {error}"
-    return str(error) if isinstance(error, MerlinError) else f"{type(error).__name__}: {error}"
+    if not isinstance(error, MerlinError):
+        return f"{type(error).__name__}: {error}"
+    # Of a build as a Job, Merlin's clients read conditions and containers here (merlin.md 3.6).
+    return f"{error}\n\n{error.data['tables']}" if error.data.get("tables") else str(error)
