@@ -166,3 +166,35 @@ def test_volumes_have_names_of_their_own() -> None:
     spec = job_manifest(platform.plan(), platform.options())["spec"]["template"]["spec"]
     names = [volume["name"] for volume in spec["volumes"]]
     assert sorted(names) == ["registry-credentials", "store-credentials", "workspace"]
+
+
+def matrix() -> str:
+    """The table of the page for platform maintainers."""
+    lines = [
+        "| builder | registry | store | fetch | build | push |",
+        "|---|---|---|---|---|---|",
+    ]
+    for platform in PLATFORMS:
+        if platform.identity:
+            continue
+        job = job_manifest(platform.plan(), platform.options())
+        found = {name: secrets_of(job, step) for name, step in steps(job).items()}
+        cells = [_cell(found.get(name)) for name in ("fetch", "build", "push")]
+        row = [platform.kind, platform.registry, platform.store, *cells]
+        lines.append(f"| {' | '.join(row)} |")
+    return "\n".join(lines)
+
+
+def _cell(secrets: dict[str, str] | None) -> str:
+    if secrets is None:
+        return "no such step"
+    return ", ".join(f"`{variable}`" for variable in sorted(secrets)) or "nothing"
+
+
+def test_the_page_for_maintainers_shows_the_matrix() -> None:
+    before, begin, rest = DOCUMENT.read_text().partition("<!-- matrix -->\n")
+    _, end, after = rest.partition("<!-- end of matrix -->")
+    page = f"{before}{begin}\n{matrix()}\n\n{end}{after}"
+    if os.environ.get("UPDATE_GOLDEN") == "1":
+        DOCUMENT.write_text(page)
+    assert DOCUMENT.read_text() == page

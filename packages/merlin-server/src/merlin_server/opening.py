@@ -108,6 +108,7 @@ def open_services(
                 notify=engine.notify,
                 invalidate=table.invalidate,
                 collectors=(build_metrics,),
+                build_log=images.log,
             ),
             Attached(
                 tracking=None if settings.tracking_url else tracking_router(embedded),

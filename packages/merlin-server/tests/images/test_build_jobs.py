@@ -20,7 +20,7 @@ from merlin_images.builders.jobs.errors import BuildJobError, JobOptionsInvalid
 from merlin_images.builders.jobs.janitor import remove_old_jobs
 from merlin_images.builders.jobs.logs import read_lines
 from merlin_images.builders.jobs.manifest import job_manifest
-from merlin_images.builders.port import BuildRequest
+from merlin_images.builders.port import BuildRequest, StreamsLogs
 from merlin_images.registry.memory import MemoryRegistry
 from merlin_server.images.builders import job_options, open_builder
 from merlin_server.images.janitor import JobJanitor
@@ -86,17 +86,23 @@ def test_builders_are_chosen_by_model_and_counted(fake: FakeCluster, tmp_path: P
         with pytest.raises(BuildJobError, match=r"The step build failed: No model\."):
             builder.build(asked(), Silent())
         assert fake.faults.seen.count(("create", "jobs")) == 1
+        assert isinstance(builder, StreamsLogs)
+        told: dict[tuple[str, str], int] = {}
+        lines = [line.text for line in builder.log(asked(), told, follow=True)]
+        assert lines == ['{"error": "No model.", "code": "model_missing"}']
+        assert list(builder.log(asked(), told, follow=True)) == []
+        assert list(builder.log(asked(model_name="other"), {}, follow=True)) == []
         # The native builder says in this process that there is no environment file.
         with pytest.raises(Exception, match=r"conda\.yaml"):
             builder.build(asked(model_name="other"), Silent())
         assert fake.faults.seen.count(("create", "jobs")) == 1
     registry = CollectorRegistry()
     registry.register(metrics)
-    lines = generate_latest(registry).decode().splitlines()
+    counted = generate_latest(registry).decode().splitlines()
     labels = 'model="fraud",model_type="pyfunc",model_version="7",project="risk"'
-    assert f'merlin_image_builder_attempts{{{labels},python_version="3.11"}} 1.0' in lines
-    counted = f'{labels},python_version="3.11",result="failed"'
-    assert f"merlin_image_builder_results{{{counted}}} 1.0" in lines
+    assert f'merlin_image_builder_attempts{{{labels},python_version="3.11"}} 1.0' in counted
+    labels = f'{labels},python_version="3.11",result="failed"'
+    assert f"merlin_image_builder_results{{{labels}}} 1.0" in counted
 
 
 def test_settings_become_options() -> None:
@@ -195,14 +201,14 @@ def test_the_janitor_counts_and_goes_on(fake: FakeCluster, cluster: Cluster) -> 
 def test_logs_are_told_in_order_and_once(fake: FakeCluster, cluster: Cluster) -> None:
     job = job_manifest(plan(), KANIKO.options())
     name = job["metadata"]["name"]
-    assert list(read_lines(cluster, name, follow=True)) == []
+    assert list(read_lines(cluster, name, {}, follow=True)) == []
     fake.kubelet.play("fetch", Exits(log="fetched\n"))
     fake.kubelet.play("build", Hangs(log="at https://user:canary@index/\n"))
     fake.kubelet.play("push", Exits(log="pushed\n"))
     cluster.create(job)
     with fake.acting():
         lines = []
-        for line in read_lines(cluster, name, follow=True, pause=lambda _: None):
+        for line in read_lines(cluster, name, {}, follow=True, pause=lambda _: None):
             lines.append((line.step, line.text))
             if line.step == "build":
                 fake.cut_connections()

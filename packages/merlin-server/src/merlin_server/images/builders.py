@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,13 @@ from merlin.artifacts.store import ArtifactStore
 from merlin.errors import Kind, MerlinError
 from merlin.progress import Progress
 from merlin_images.builders.platforms import open_builder as open_native_builder
-from merlin_images.builders.port import BuildRequest, BuiltImage, ImageBuilder
+from merlin_images.builders.port import (
+    BuildLine,
+    BuildRequest,
+    BuiltImage,
+    ImageBuilder,
+    StreamsLogs,
+)
 from merlin_images.environments.credentials import IndexCredentials
 from merlin_images.image.locations import OpenRegistry
 from merlin_images.registry.reference import Reference
@@ -52,6 +58,13 @@ class ChosenBuilder:
 
     def build(self, request: BuildRequest, progress: Progress) -> BuiltImage:
         return self._of(request).build(request, progress)
+
+    def log(
+        self, request: BuildRequest, told: dict[tuple[str, str], int], *, follow: bool
+    ) -> Iterator[BuildLine]:
+        builder = self._of(request)
+        if isinstance(builder, StreamsLogs):
+            yield from builder.log(request, told, follow=follow)
 
     def _of(self, request: BuildRequest) -> ImageBuilder:
         model = f"{request.run.project}/{request.model_name}"
@@ -138,6 +151,9 @@ def job_options(settings: Settings, name: BuilderName) -> Any:
         dockerfile_config_map=jobs.dockerfile_config_map,
         buildkit_mode=jobs.buildkit_mode,
         index_url=settings.images.index_url,
+        platform=settings.images.platform,
+        codec=settings.images.codec,
+        byte_compile=settings.images.byte_compile,
         pod_template=jobs.pod_template,
     )
 

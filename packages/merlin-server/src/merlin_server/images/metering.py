@@ -7,14 +7,20 @@ queries and dashboards written for Merlin keep working.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from prometheus_client import CollectorRegistry, Gauge, Histogram
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 from merlin.progress import Progress
-from merlin_images.builders.port import BuildRequest, BuiltImage, ImageBuilder
+from merlin_images.builders.port import (
+    BuildLine,
+    BuildRequest,
+    BuiltImage,
+    ImageBuilder,
+    StreamsLogs,
+)
 from merlin_images.registry.reference import Reference
 
 _LABELS = ("project", "model", "model_type", "model_version", "python_version")
@@ -89,6 +95,13 @@ class MeteredBuilder:
         if not built.reused:
             self._count(request, "success", self._monotonic() - began)
         return built
+
+    def log(
+        self, request: BuildRequest, told: dict[tuple[str, str], int], *, follow: bool
+    ) -> Iterator[BuildLine]:
+        builder = self._builder
+        if isinstance(builder, StreamsLogs):
+            yield from builder.log(request, told, follow=follow)
 
     def _count(self, request: BuildRequest, result: str, seconds: float) -> None:
         labels = (

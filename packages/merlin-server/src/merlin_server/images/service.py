@@ -7,7 +7,7 @@ is there. Equal calls in one process share one build; between processes the buil
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as StillRunning
 from datetime import datetime
@@ -16,11 +16,13 @@ from typing import Any, Protocol
 from merlin.artifacts.store import ArtifactStore
 from merlin.errors import MerlinError
 from merlin_images.builders.port import (
+    BuildLine,
     BuildRequest,
     BuiltImage,
     ImageBuilder,
     ModelSource,
     RunOptions,
+    StreamsLogs,
 )
 from merlin_images.registry.reference import parse_reference
 from merlin_server.database import Database, now
@@ -104,6 +106,14 @@ class ImageService:
                     labels=_labels(project, version),
                 ),
             )
+
+    def log(
+        self, model_id: int, version_id: int, told: dict[tuple[str, str], int], *, follow: bool
+    ) -> Iterator[BuildLine]:
+        """Yield the lines that the build itself writes, where its builder keeps any; ``told`` is
+        that of `StreamsLogs.log`."""
+        if isinstance(self._builder, StreamsLogs):
+            yield from self._builder.log(self.request(model_id, version_id), told, follow=follow)
 
     def _lead(
         self, mine: Future[BuiltImage], model_id: int, version_id: int, lease: Lease | None

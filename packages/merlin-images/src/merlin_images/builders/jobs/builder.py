@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
 from merlin.errors import Kind
@@ -21,7 +21,7 @@ from merlin_images.builders.jobs.names import build_key, job_name
 from merlin_images.builders.jobs.options import JobOptions
 from merlin_images.builders.jobs.plan import BuildPlan
 from merlin_images.builders.jobs.progress import JobProgress
-from merlin_images.builders.port import BuildRequest, BuiltImage
+from merlin_images.builders.port import BuildLine, BuildRequest, BuiltImage
 from merlin_images.builders.single_flight import SingleFlight
 from merlin_images.builders.stored_builds import content_tag, put_tag, read_report
 from merlin_images.image.config import timestamp
@@ -95,9 +95,12 @@ class JobBuilder:
         key = build_key(request, self._image(request).tag)
         return self._driver.cancel(job_name(request, key), key)
 
-    def name(self, request: BuildRequest) -> str:
-        """Return the name of the Job that builds a request."""
-        return job_name(request, build_key(request, self._image(request).tag))
+    def log(
+        self, request: BuildRequest, told: dict[tuple[str, str], int], *, follow: bool
+    ) -> Iterator[BuildLine]:
+        """Yield what the Job of a request writes; see `StreamsLogs.log`."""
+        name = job_name(request, build_key(request, self._image(request).tag))
+        return self._driver.log(name, told, follow=follow)
 
     def _build(
         self, request: BuildRequest, image: Reference, key: str, progress: Progress
@@ -177,6 +180,9 @@ class JobBuilder:
             "base": self._base_name(request),
             "labels": dict(request.labels),
             "index": options.index_url,
+            "platform": options.platform,
+            "codec": options.codec,
+            "byte_compile": options.byte_compile,
             "arguments": list(options.kaniko_arguments),
             "build_args": dict(options.build_args),
             "dockerfile": options.dockerfile_config_map,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -21,8 +21,10 @@ from merlin_images.builders.jobs.errors import (
     JobRefused,
 )
 from merlin_images.builders.jobs.failure import failure
+from merlin_images.builders.jobs.logs import read_lines
 from merlin_images.builders.jobs.names import KEY_ANNOTATION
 from merlin_images.builders.jobs.status import JobStatus, read_status
+from merlin_images.builders.port import BuildLine
 
 AnswerT = TypeVar("AnswerT")
 
@@ -108,6 +110,12 @@ class JobDriver:
             return False
         self._remove(job, _nobody)
         return True
+
+    def log(
+        self, name: str, told: dict[tuple[str, str], int], *, follow: bool
+    ) -> Iterator[BuildLine]:
+        """Yield the lines of a Job (see `merlin_images.builders.jobs.logs`)."""
+        return read_lines(self._cluster, name, told, follow=follow, pause=self._pause)
 
     def _start(
         self,

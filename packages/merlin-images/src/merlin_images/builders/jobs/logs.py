@@ -4,31 +4,27 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 from merlin_images.builders.jobs.cluster import Cluster
 from merlin_images.builders.jobs.errors import BuildJobError
 from merlin_images.builders.jobs.log_findings import redacted
 from merlin_images.builders.jobs.status import JobStatus, Step, read_status
-
-
-@dataclass(frozen=True)
-class BuildLine:
-    """A line that a step wrote."""
-
-    step: str
-    text: str
+from merlin_images.builders.port import BuildLine
 
 
 def read_lines(
-    cluster: Cluster, name: str, *, follow: bool, pause: Callable[[float], None] = time.sleep
+    cluster: Cluster,
+    name: str,
+    told: dict[tuple[str, str], int],
+    *,
+    follow: bool,
+    pause: Callable[[float], None] = time.sleep,
 ) -> Iterator[BuildLine]:
     """Yield the lines of a Job; with ``follow`` until it has ended, each line once.
 
-    A log that is cut is read again from its beginning, and what was told is passed over. A Job that
-    is not there has no lines. URLs lose their credentials.
+    A log that is cut is read again from its beginning, and what was ``told`` is passed over. A Job
+    that is not there has no lines. URLs lose their credentials.
     """
-    told: dict[tuple[str, str], int] = {}
     while True:
         job = cluster.job(name)
         if job is None:

@@ -18,6 +18,8 @@ def build_step(plan: BuildPlan, options: JobOptions) -> dict[str, Any]:
     command += ["--model-type", request.model_type, "--name", request.model_name]
     command += ["--version", request.version, "--python", request.python]
     command += ["--created", timestamp(request.created), "--cache", CACHE]
+    command += ["--platform", options.platform, "--codec", options.codec]
+    command.append("--byte-compile" if options.byte_compile else "--no-byte-compile")
     if request.base:
         command += ["--base", request.base]
     for name, value in sorted(request.labels.items()):

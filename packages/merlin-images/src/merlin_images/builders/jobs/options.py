@@ -61,6 +61,8 @@ class JobOptions:
     names. ``token_audience`` mounts a service account token for that audience into those steps.
     ``pod_template`` is a strategic merge patch over the finished Pod template.
     ``dockerfile_config_map`` holds an organisation's own ``Dockerfile``, ``build_args`` go to it.
+    ``index_url``, ``platform``, ``codec`` and ``byte_compile`` are those of the native builder, and
+    concern native Jobs only.
     """
 
     tools_image: str
@@ -87,6 +89,9 @@ class JobOptions:
     dockerfile_config_map: str = ""
     buildkit_mode: BuildkitMode = "rootless"
     index_url: str = ""
+    platform: str = "linux/amd64"
+    codec: Literal["zstd", "gzip"] = "zstd"
+    byte_compile: bool = True
     pod_template: Mapping[str, Any] = field(default_factory=dict)
 
     def image(self) -> str:
