@@ -116,7 +116,8 @@ class JobController:
             (job["spec"].get("podFailurePolicy") or {}).get("rules") or ()
         ):
             met = _met_codes(rule.get("onExitCodes"), pod) or _met_conditions(rule, pod)
-            if met and rule["action"] == "FailJob":
+            # What decided a Job first stays its reason: the deadline kills Pods with 137 too.
+            if met and rule["action"] == "FailJob" and not _decided(job):
                 name = f"{pod['metadata']['namespace']}/{pod['metadata']['name']}"
                 message = f"{met} for pod {name} matching FailJob rule at index {index}"
                 self._say(job, "FailureTarget", "PodFailurePolicy", message)

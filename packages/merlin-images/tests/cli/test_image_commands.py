@@ -127,3 +127,19 @@ def test_help_has_examples(capsys: pytest.CaptureFixture[str]) -> None:
     for command in ("build", "inspect", "validate"):
         assert run(["image", command, "--help"]) == 0
         assert f"merlin image {command} " in capsys.readouterr().out
+
+
+def test_several_tags_labels_and_a_digest_file(
+    build: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place, file = build[build.index("--to") + 1], tmp_path / "digest"
+    again = f"{place.rpartition(':')[0]}:again"
+    options = ["--to", again, "--label", "team=cards", "--digest-file", str(file)]
+    assert run([*build, *options]) == 0
+    digest = capsys.readouterr().out.splitlines()[-1]
+    assert file.read_text() == digest
+    assert run(["image", "inspect", again, "--output", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["digest"] == digest
+    assert run([*build, "--to", "registry.example.com/elsewhere:1"]) == 64
+    assert "is not another tag of" in capsys.readouterr().err
+    assert run([*build, "--label", "team"]) == 64

@@ -26,12 +26,14 @@ log = structlog.get_logger("merlin_server.http")
 
 
 class Metrics:
-    """One server's metrics, in a registry of their own."""
+    """One server's metrics, in a registry of their own; ``collectors`` are those of other parts."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, collectors: Iterable[Collector] = ()) -> None:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         self.registry.register(_Operations(database))
+        for collector in collectors:
+            self.registry.register(collector)
         self._http = Histogram(
             "merlin_http_duration_ms",
             "Duration of HTTP requests in milliseconds",

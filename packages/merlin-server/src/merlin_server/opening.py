@@ -15,8 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from merlin.artifacts import open_store
-from merlin_images.builders.platforms import open_builder
-from merlin_images.environments.credentials import IndexCredentials
 from merlin_images.registry.embedded.app import create_registry_app
 from merlin_server.addresses import Addresses
 from merlin_server.auth.policy import Policy
@@ -29,7 +27,9 @@ from merlin_server.endpoints.reconcile import EndpointReconciler
 from merlin_server.endpoints.resume import resume
 from merlin_server.endpoints.watch import EndpointWatch
 from merlin_server.environments.service import write_environments
+from merlin_server.images.builders import open_builder
 from merlin_server.images.existence import ExistenceCheck
+from merlin_server.images.metering import BuildMetrics
 from merlin_server.images.reconcile import ImageReconciler
 from merlin_server.images.service import ImageService
 from merlin_server.migrations.upgrade import upgrade
@@ -70,17 +70,14 @@ def open_services(
             outside = MlflowTracking(settings.tracking_url, locations)
             tracking, tracking_url = outside, outside.url
         registries = Registries(settings.registry, url, folder.registry)
+        build_metrics = BuildMetrics()
         builder = open_builder(
+            settings,
             registries.open,
-            settings.images.cache_dir or folder.cache,
-            default_base=settings.images.base,
-            platform=settings.images.platform,
-            index_url=settings.images.index_url,
-            codec=settings.images.codec,
-            byte_compile=settings.images.byte_compile,
-            lease_seconds=settings.images.lease_seconds,
-            lock_store=store,
-            index_credentials=IndexCredentials(settings.images.netrc_file),
+            cache=settings.images.cache_dir or folder.cache,
+            locks=store,
+            metrics=build_metrics,
+            closing=closing,
         )
         images = ImageService(database, builder, locations, settings, registries.prefix)
         deployers = _open_deployers(settings, folder.path, closing)
@@ -110,6 +107,8 @@ def open_services(
                 existence=ExistenceCheck(registries.open_impatient),
                 notify=engine.notify,
                 invalidate=table.invalidate,
+                collectors=(build_metrics,),
+                build_log=images.log,
             ),
             Attached(
                 tracking=None if settings.tracking_url else tracking_router(embedded),

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from fastapi import APIRouter
+from prometheus_client.registry import Collector
 from starlette.types import ASGIApp
 
 from merlin_server.addresses import Addresses
@@ -18,7 +19,7 @@ from merlin_server.environments.service import Environments
 from merlin_server.images.builds import Builds
 from merlin_server.images.existence import ExistenceCheck
 from merlin_server.logs.following import Followers
-from merlin_server.logs.service import Logs
+from merlin_server.logs.service import BuildLog, Logs
 from merlin_server.metrics import Metrics
 from merlin_server.models.service import Models
 from merlin_server.projects.service import Projects
@@ -32,7 +33,8 @@ from merlin_server.versions.service import Versions
 @dataclass(frozen=True)
 class Platform:
     """What the domains stand on. ``notify`` wakes the operations engine, ``invalidate`` makes the
-    gateway read its routes again; ``deployers`` are by backend name."""
+    gateway read its routes again; ``deployers`` are by backend name; ``collectors`` are metrics of
+    other parts, ``build_log`` reads what builds write."""
 
     database: Database
     tracking: Tracking
@@ -41,6 +43,8 @@ class Platform:
     existence: ExistenceCheck
     notify: Callable[[], None]
     invalidate: Callable[[], None]
+    collectors: Sequence[Collector] = ()
+    build_log: BuildLog | None = None
 
 
 @dataclass(frozen=True)
@@ -104,9 +108,9 @@ def assemble(
             settle_seconds=settle_seconds,
         ),
         traffic=Traffic(database, addresses, platform.invalidate),
-        logs=Logs(database, platform.deployers),
+        logs=Logs(database, platform.deployers, platform.build_log),
         followers=Followers(),
-        metrics=Metrics(database),
+        metrics=Metrics(database, platform.collectors),
         overview=Overview(database, addresses),
         attached=attached,
     )

@@ -9,11 +9,13 @@ one all the same is left out of the ``repr``.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from merlin.artifacts import AzureOptions, GcsOptions, S3Options
+
+BuilderName = Literal["native", "native-job", "kaniko", "buildkit"]
 
 
 class Section(BaseModel):
@@ -137,9 +139,92 @@ class ArtifactSettings(Section):
         )
 
 
+class BuildJobSettings(Section):
+    """Building images as Kubernetes Jobs: where and how they run."""
+
+    kubeconfig: Path | None = Field(
+        None,
+        description="kubeconfig of the build cluster; empty: the one this server's Pod runs in, or "
+        "the one KUBECONFIG names",
+    )
+    namespace: str = Field("mlp", description="Namespace of the Jobs and of the secrets below")
+    tools_image: str = Field("", description="Image with the merlin command, for our own steps")
+    builder_image: str = Field("", description="Pinned image of Kaniko or BuildKit")
+    base_images: dict[str, str] = Field(
+        {}, description="Base image by Python version, such as 3.11; others use images.base"
+    )
+    registry_type: Literal["docker", "gcr", "ecr"] = Field(
+        "docker",
+        description="What the registry's secret holds: a Docker login, a Google key, or "
+        "AWS credentials",
+    )
+    registry_secret: str = Field(
+        "", description="Secret to push with; empty: the identity of the service account"
+    )
+    registry_secret_key: str = Field(
+        "",
+        description="Key in it; empty: config.json, kaniko-secret.json or credentials, by type",
+    )
+    registry_ca_config_map: str = Field(
+        "", description="Config map whose ca.crt is the registry's private certificate authority"
+    )
+    store_type: Literal["s3", "gcs", "azure", "none"] = Field(
+        "none", description="What the blob store's secret holds"
+    )
+    store_secret: str = Field(
+        "", description="Secret to read models with; empty: the identity of the service account"
+    )
+    store_secret_key: str = Field(
+        "",
+        description="Key in it; empty: credentials, kaniko-secret.json or connection-string",
+    )
+    service_account: str = Field("", description="Service account of the Pods")
+    token_audience: str = Field(
+        "", description="Mount a token of the service account for this audience into our own steps"
+    )
+    environment: dict[str, str] = Field(
+        {}, description="Variables of our own steps: regions, endpoints, role names; no secrets"
+    )
+    label_prefix: str = Field("gojek.com/", description="Prefix of the labels of Jobs")
+    platform_environment: str = Field("dev", description="Value of the label environment")
+    requests: dict[str, str] = Field(
+        {"cpu": "500m", "memory": "1Gi"}, description="What a step requests"
+    )
+    limits: dict[str, str] = Field({"memory": "4Gi"}, description="What a step may use")
+    largest: dict[str, str] = Field({}, description="Largest cpu and memory a build may ask for")
+    tolerations: list[dict[str, Any]] = Field([], description="Tolerations of the Pods")
+    node_selector: dict[str, str] = Field({}, description="Node selector of the Pods")
+    retries: int = Field(3, ge=0, description="Tries of a Job after its first")
+    retention_seconds: int = Field(
+        172800, ge=0, description="How long Jobs that have ended are kept"
+    )
+    safe_to_evict: bool = Field(False, description="Let the autoscaler move running builds")
+    kaniko_arguments: list[str] = Field(
+        [], description="More arguments for Kaniko; none that push or carry secrets"
+    )
+    build_args: dict[str, str] = Field({}, description="More build arguments; no secrets")
+    dockerfile_config_map: str = Field(
+        "", description="Config map whose key Dockerfile is built instead of Merlin's"
+    )
+    buildkit_mode: Literal["rootless", "privileged"] = Field(
+        "rootless", description="How BuildKit is run"
+    )
+    pod_template: dict[str, Any] = Field(
+        {}, description="Strategic merge patch over the Pod template"
+    )
+
+
 class ImageSettings(Section):
     """How images are built."""
 
+    builder: BuilderName = Field(
+        "native",
+        description="native: in this process; native-job, kaniko, buildkit: as a Kubernetes Job",
+    )
+    model_builders: dict[str, BuilderName] = Field(
+        {}, description="Builder of single models, by project/model"
+    )
+    jobs: BuildJobSettings = Field(BuildJobSettings(), description=BuildJobSettings.__doc__)
     base: str = Field(
         "auto",
         description="Base image: a reference ({python} is replaced), layout:DIR, debian: (made "

@@ -7,13 +7,21 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from lightkube import KubeConfig
 
 from merlin.artifacts.memory import MemoryStore
 from merlin.progress import Silent
+from merlin_images.builders.jobs.cluster import Cluster
+from merlin_images.builders.jobs.driver import JobDriver
+from merlin_images.builders.jobs.manifest import job_manifest
 from merlin_server.deployers.port import RevisionSpec
 from merlin_server.images.store import ImageRow
 from merlin_server.logs.errors import TooManyReaders
 from merlin_server.logs.following import Followers
+from merlin_server.logs.service import LogQuery
+from tests.fake_kubernetes import FakeCluster
+from tests.fake_kubernetes.outcomes import Exits
+from tests.image_jobs.platforms import Platform, plan
 
 
 def _query(made: Any, **other: Any) -> dict[str, Any]:
@@ -130,3 +138,45 @@ def _spec(name: str) -> RevisionSpec:
         store=MemoryStore(),
         folder="",
     )
+
+
+def test_what_a_build_job_writes_is_told_before_its_steps(
+    client: TestClient, server: Any, made: Any
+) -> None:
+    with server.services.database.write() as session:
+        step = {"name": "Run the Job", "seconds": 3, "detail": "", "failed": False}
+        session.add(
+            ImageRow(
+                model_id=made.model_id, version_id=made.version_id, state="succeeded", steps=[step]
+            )
+        )
+    job = job_manifest(plan(), Platform("kaniko", "docker", "none", identity=True).options())
+    with FakeCluster() as cluster:
+        cluster.create_namespace("mlp")
+        config = KubeConfig.from_dict(cluster.kubeconfig()).get()
+        assert config
+        jobs = Cluster(config, "mlp", trust_env=False)
+        name, driver = job["metadata"]["name"], JobDriver(jobs)
+        server.services.logs._build_log = lambda model_id, version_id, told, *, follow: driver.log(
+            name, told, follow=follow
+        )
+        cluster.kubelet.play("build", Exits(log="RUN uv pip install\n"))
+        jobs.create(job)
+        cluster.settle()
+        query = _query(made, component_type="image_builder", prefix="container")
+        lines = client.get("/v1/logs", params=query).text.splitlines()
+        assert lines[0] == "[build] RUN uv pip install"
+        assert lines[1].startswith("[image-builder] Run the Job done in 3 s")
+        # A cluster that cannot be read takes nothing else away.
+        cluster.access.revoke("admin-token")
+        asked = LogQuery(
+            "local",
+            "fruit",
+            "image_builder",
+            model_id=made.model_id,
+            version_id=made.version_id,
+        )
+        unread, last = server.services.logs.read(asked)
+        assert unread.text.startswith("The build's log cannot be read: ")
+        assert last.text == "Run the Job done in 3 s"
+        jobs.close()

@@ -48,7 +48,7 @@ def test_merlins_names_become_ours(tmp_path: Path) -> None:
     by_name = {message.partition(" is ")[0]: message for message in told}
     assert "called registry.prefix." in by_name["ImageBuilderConfig.DockerRegistry"]
     assert "docker_config" in by_name["ImageBuilderConfig.KanikoDockerCredentialSecretName"]
-    assert "is not used" in by_name["ImageBuilderConfig.SafeToEvict"]
+    assert "images.jobs.safe_to_evict" in by_name["ImageBuilderConfig.SafeToEvict"]
     assert "images.base" in by_name["ImageBuilderConfig.BaseImage"]
     assert by_name["ImageBuilderConfig.KanikoColour"].endswith("that is known here.")
     assert "Keto" in by_name["AuthorizationConfig.Caching"]

@@ -175,6 +175,17 @@ def test_a_wrong_signature_is_refused_and_told_nowhere(azurite_service: Service)
     assert_denied_in_silence(store, permission="blobs/write")
 
 
+def test_a_connection_string_may_be_a_mounted_file(tmp_path: Path) -> None:
+    file = tmp_path / "connection-string"
+    environ = {"AZURE_STORAGE_CONNECTION_STRING_FILE": str(file)}
+    with pytest.raises(StoreDenied, match="cannot be read: FileNotFoundError"):
+        open_azure("az://container", environ)
+    file.write_text("AccountName=a;AccountKey=c2VjcmV0;EndpointSuffix=core.example\n")
+    store = open_azure("az://container/folder", environ)
+    assert store.url == "az://container/folder"
+    assert "c2VjcmV0" not in repr(store)
+
+
 def test_an_unreachable_service_tells_no_signature() -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]

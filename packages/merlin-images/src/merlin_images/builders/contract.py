@@ -7,6 +7,8 @@ Subclass `BuilderContract` in a test module and give it the fixtures below. Need
 ``registry``         the registry both push to, empty
 ``repository``       a repository in it, without a tag
 ``base``             a base image with Python 3.11
+
+A builder that reads the model from another process overrides ``store`` as well.
 """
 
 # ruff: noqa: S101 -- these are tests, published with what they test
@@ -265,15 +267,16 @@ class BuilderContract:
             pytest.param({}, id="no model"),
         ],
     )
-    def test_a_failed_build_says_why_and_leaves_no_tag(
+    def test_a_failed_build_says_why_and_leaves_no_tag(  # noqa: PLR0917 -- fixtures
         self,
         builder: ImageBuilder,
+        store: ArtifactStore,
         registry: ImageRegistry,
         repository: Reference,
         base: str,
         files: Mapping[str, bytes],
     ) -> None:
-        request = self.request_for(MemoryStore(), repository, base, files)
+        request = self.request_for(store, repository, base, files)
         steps = Steps()
         with pytest.raises(MerlinError) as caught:
             builder.build(request, steps)

@@ -9,8 +9,6 @@ What can be known here is not asked for: see `merlin_images.builders.push` for b
 
 from __future__ import annotations
 
-import hashlib
-import re
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -29,6 +27,7 @@ from merlin_images.builders.port import BuildRequest, BuiltImage, LayerReport
 from merlin_images.builders.push import Blob, Pusher, base_blob
 from merlin_images.builders.pushes import Pushes, Threads
 from merlin_images.builders.single_flight import SingleFlight
+from merlin_images.builders.stored_builds import content_tag, read_report
 from merlin_images.builders.system_libraries import SystemLibraries
 from merlin_images.environments.credentials import IndexCredentials
 from merlin_images.environments.download import WheelCache
@@ -37,15 +36,12 @@ from merlin_images.environments.lock import Resolver
 from merlin_images.environments.model import EnvironmentSpec, Lock, LockedWheel, Target
 from merlin_images.environments.runtime_requirements import runtime_requirements
 from merlin_images.environments.system_packages import read_system_packages
-from merlin_images.image import annotation_keys
 from merlin_images.image.base import Base
 from merlin_images.image.base_images import BaseImages
 from merlin_images.image.config import timestamp
-from merlin_images.image.held_lock import read_held_lock
 from merlin_images.image.locations import OpenRegistry
-from merlin_images.image.manifest import canonical_json, digest_of
+from merlin_images.image.manifest import digest_of
 from merlin_images.image.platform import check_runs, lock_triple, parse_platform
-from merlin_images.image.stored import read_image
 from merlin_images.layers.codecs import codec as layer_codec
 from merlin_images.layers.layer_store import Layer, LayerStore
 from merlin_images.layers.model import ModelFolder, check_sizes, list_model, model_layers
@@ -171,7 +167,7 @@ class NativeBuilder:
     def _told_again(self, request: BuildRequest, found: Reference) -> BuiltImage:
         built = self._reports.get(found.digest)
         if built is None:
-            built = self._remember(_read_report(self._registry(request.target), found))
+            built = self._remember(read_report(self._registry(request.target), found))
         layers = tuple(replace(layer, made=False, action="present") for layer in built.layers)
         return replace(built, reference=found, layers=layers, reused=True)
 
@@ -342,8 +338,7 @@ class NativeBuilder:
             "byte_compile": self._byte_compile,
             "runtime": self._runtime.key,
         }
-        digest = hashlib.sha256(canonical_json(inputs)).hexdigest()
-        return f"{_tag_text(request.version)}-{digest[:12]}"
+        return content_tag(request.version, inputs)
 
     def _registry(self, reference: Reference) -> ImageRegistry:
         with self._lock:
@@ -371,34 +366,3 @@ def _report(
         *(line("base", layer.title, layer.descriptor, made=False) for layer in base.layers),
         *(line(layer.kind, layer.title, layer.descriptor, made=made) for layer, made in layers),
     )
-
-
-def _read_report(registry: ImageRegistry, found: Reference) -> BuiltImage:
-    """Tell from the image itself how it was built."""
-    image = read_image(registry, found)
-    told = image.manifest.annotations
-    return BuiltImage(
-        reference=found,
-        layers=tuple(
-            LayerReport(
-                kind=layer.annotations.get(annotation_keys.LAYER_KIND, ""),
-                title=layer.annotations.get(annotation_keys.LAYER_TITLE, ""),
-                digest=layer.digest,
-                size=layer.size,
-                made=False,
-                action="present",
-            )
-            for layer in image.manifest.layers
-        ),
-        dependency_hash=told.get(annotation_keys.DEPENDENCY_HASH, ""),
-        lock_key=told.get(annotation_keys.LOCK_KEY, ""),
-        lock_text=read_held_lock(registry, image),
-        python=told.get(annotation_keys.VENV_PYTHON, ""),
-        seconds=0,
-        reused=True,
-    )
-
-
-def _tag_text(version: str) -> str:
-    """A version as the beginning of a tag, whatever it holds."""
-    return re.sub(r"[^A-Za-z0-9._-]", "-", version).lstrip(".-")[:64] or "version"

@@ -12,10 +12,10 @@ Contract every builder keeps (`merlin_images.builders.contract` tests it):
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from merlin.artifacts.store import ArtifactStore
 from merlin.progress import Progress
@@ -28,6 +28,24 @@ class ModelSource:
 
     store: ArtifactStore
     folder: str
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How a build is run, for builders that run it elsewhere; nothing of it is in the image.
+
+    ``project``, ``team``, ``stream`` and ``labels`` say whose it is. ``cpu`` and ``memory`` are
+    Kubernetes quantities, empty for the platform's default; ``retries`` counts tries after the
+    first.
+    """
+
+    project: str = ""
+    team: str = ""
+    stream: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    cpu: str = ""
+    memory: str = ""
+    retries: int | None = None
 
 
 @dataclass(frozen=True)
@@ -50,6 +68,7 @@ class BuildRequest:
     created: datetime
     base: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
+    run: RunOptions = RunOptions()
 
 
 @dataclass(frozen=True)
@@ -116,3 +135,25 @@ class ImageBuilder(Protocol):
 
     def build(self, request: BuildRequest, progress: Progress) -> BuiltImage:
         """Build and push what is missing; return at once when `find` would answer."""
+
+
+@dataclass(frozen=True)
+class BuildLine:
+    """A line that a step of a build wrote; it holds no secrets of ours."""
+
+    step: str
+    text: str
+
+
+@runtime_checkable
+class StreamsLogs(Protocol):
+    """A builder whose builds write logs of their own."""
+
+    def log(
+        self, request: BuildRequest, told: dict[tuple[str, str], int], *, follow: bool
+    ) -> Iterator[BuildLine]:
+        """Yield the lines of the newest build of a request; with ``follow`` until it has ended.
+
+        ``told`` counts the lines that were yielded, by place and step: with the same dictionary a
+        later call yields only what is new. A build that has not begun has no lines.
+        """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from difflib import get_close_matches
@@ -14,10 +14,13 @@ from typing import Any, Literal
 
 from merlin.artifacts import open_store
 from merlin.artifacts.local import LocalStore
+from merlin.artifacts.store import ArtifactStore
+from merlin.cli.errors import UsageError
 from merlin.errors import Kind, MerlinError
 from merlin.output.human import human_duration, human_size, one_line, table
 from merlin_images.builders.platforms import open_builder
 from merlin_images.builders.port import BuildRequest, BuiltImage, ModelSource
+from merlin_images.builders.stored_builds import put_tag
 from merlin_images.cli.common import DEFAULTS, Common, app, default_cache, naming, shown
 from merlin_images.environments.credentials import IndexCredentials
 from merlin_images.environments.model_types import MODEL_TYPES
@@ -41,10 +44,10 @@ class UnknownModelType(MerlinError):
 
 @app.command
 def build(
-    model: Path,
+    model: str,
     /,
     *,
-    to: str,
+    to: list[str],
     model_type: str = "pyfunc",
     name: str = "",
     version: str = "1",
@@ -57,6 +60,8 @@ def build(
     created: datetime | None = None,
     cache: Path | None = None,
     locks: str = "",
+    label: list[str] | None = None,
+    digest_file: Path | None = None,
     common: Common = DEFAULTS,
 ) -> None:
     """Build the image of a model folder and push it.
@@ -69,14 +74,17 @@ def build(
       merlin image build ./model --to localhost:5000/demo/cancer:1 --model-type sklearn
       merlin image build ./model --to layout:./images:1
       merlin image build ./model --to registry.example.com/ml/fraud --base python:3.12-slim
+      merlin image build s3://models/7/artifacts/model --to registry.example.com/ml/fraud:7
       merlin image build ./model --to localhost:5000/demo:1 --platform linux/amd64,linux/arm64
 
     Parameters
     ----------
     model
-        The folder that was logged: model.joblib, or a Python function with its conda.yaml.
+        The folder that was logged, or its URL in a blob store: model.joblib, or a Python function
+        with its conda.yaml.
     to
-        HOST/NAME[:TAG] of a registry, or layout:DIR[:TAG] for a folder.
+        HOST/NAME[:TAG] of a registry, or layout:DIR[:TAG] for a folder. May be given several times
+        with other tags of one name; the last tag is written when all else is done.
     model_type
         pyfunc, sklearn, or another of Merlin's types.
     name
@@ -107,19 +115,22 @@ def build(
     locks
         Blob store that shares dependency locks with other builders and servers, such as
         s3://models/merlin; by default locks are known to this machine only.
+    label
+        NAME=VALUE to put into the image's configuration; may be given several times.
+    digest_file
+        File to write the digest to, such as a container's termination log.
     """
     began = time.monotonic()
-    if not model.is_dir():
-        raise NoModel(f"There is no folder {model}.", hint="Give the folder that was logged.")
+    store = _store(model)
     if model_type not in MODEL_TYPES:
         close = get_close_matches(model_type, MODEL_TYPES, n=1)
         raise UnknownModelType(
             f"There is no model type {model_type!r}.",
             hint=f"Did you mean {close[0]}?" if close else f"Types: {', '.join(MODEL_TYPES)}.",
         )
-    _refuse_what_a_store_passes_over(model)
-    store = LocalStore(model)
-    registry, target = locate_target(to, common.open)
+    registry, target = locate_target(to[0], common.open)
+    more = [locate_target(place, common.open)[1] for place in to[1:]]
+    _check_places(to, target, more)
     builder = open_builder(
         lambda reference: registry if reference.host == target.host else common.open(reference),
         cache or default_cache(),
@@ -135,14 +146,20 @@ def build(
         model=ModelSource(store, ""),
         target=target,
         model_type=model_type,
-        model_name=name or _default_name(to, target),
+        model_name=name or _default_name(to[0], target),
         version=version,
         python=python,
         created=_created(created, store),
+        labels=_labels(label or []),
     )
     with common.progress() as progress:
         built = replace(builder.build(request, progress), seconds=time.monotonic() - began)
-    common.tell(_told(built), {**built.to_dict(), "image": shown(to, built.reference)})
+        for place in more:
+            put_tag(registry, built.reference, place.tag)
+    if digest_file is not None:
+        # Not renamed into place: a container's termination log is a mount of its own.
+        digest_file.write_text(built.reference.digest)
+    common.tell(_told(built), {**built.to_dict(), "image": shown(to[0], built.reference)})
 
 
 @app.command
@@ -263,7 +280,36 @@ def _described(document: Mapping[str, Any]) -> str:
     return "\n".join([*lines, "", table(("LAYER", "SIZE", "DIGEST", "WHAT IT HOLDS"), rows)])
 
 
-def _created(stated: datetime | None, store: LocalStore) -> datetime:
+def _store(model: str) -> ArtifactStore:
+    if "://" in model:
+        return open_store(model)
+    folder = Path(model)
+    if not folder.is_dir():
+        raise NoModel(f"There is no folder {model}.", hint="Give the folder that was logged.")
+    _refuse_what_a_store_passes_over(folder)
+    return LocalStore(folder)
+
+
+def _check_places(to: Sequence[str], target: Reference, more: Sequence[Reference]) -> None:
+    for text, place in zip(to[1:], more, strict=True):
+        if replace(place, tag="") != replace(target, tag="") or not place.tag:
+            raise UsageError(
+                f"{text} is not another tag of {to[0]}.",
+                hint="Give several tags of one name, or copy the image afterwards.",
+            )
+
+
+def _labels(lines: Sequence[str]) -> dict[str, str]:
+    labels = {}
+    for line in lines:
+        name, equals, value = line.partition("=")
+        if not name or not equals:
+            raise UsageError(f"{line!r} is not a label.", hint="Write it as NAME=VALUE.")
+        labels[name] = value
+    return labels
+
+
+def _created(stated: datetime | None, store: ArtifactStore) -> datetime:
     """The time to put into the image: not now, or no two builds would be equal."""
     if stated is not None:
         return stated

@@ -38,6 +38,9 @@ class Common:
     insecure: Annotated[bool, Parameter(negative=())] = False
     "Speak plain HTTP to the registry; this machine's own registries are spoken to so anyway."
 
+    ca_file: Path | None = None
+    "PEM file of a private certificate authority that the registry is trusted by."
+
     output: Literal["text", "json"] = "text"
     "json: one JSON document on stdout; progress and errors are JSON lines on stderr."
 
@@ -56,7 +59,7 @@ class Common:
 
     def open(self, reference: Reference) -> ImageRegistry:
         """Open the registry of a reference, with the credentials this user is signed in with."""
-        return open_registry(reference, insecure=self.insecure)
+        return open_registry(reference, insecure=self.insecure, ca_file=self.ca_file)
 
 
 DEFAULTS = Common()

@@ -7,7 +7,7 @@ is there. Equal calls in one process share one build; between processes the buil
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as StillRunning
 from datetime import datetime
@@ -15,7 +15,15 @@ from typing import Any, Protocol
 
 from merlin.artifacts.store import ArtifactStore
 from merlin.errors import MerlinError
-from merlin_images.builders.port import BuildRequest, BuiltImage, ImageBuilder, ModelSource
+from merlin_images.builders.port import (
+    BuildLine,
+    BuildRequest,
+    BuiltImage,
+    ImageBuilder,
+    ModelSource,
+    RunOptions,
+    StreamsLogs,
+)
 from merlin_images.registry.reference import parse_reference
 from merlin_server.database import Database, now
 from merlin_server.images.progress import RecordedProgress
@@ -91,7 +99,21 @@ class ImageService:
                 python=version.python_version.removesuffix(".*"),
                 created=version.created_at,
                 base=self._base,
+                run=RunOptions(
+                    project=project.name,
+                    team=project.team,
+                    stream=project.stream,
+                    labels=_labels(project, version),
+                ),
             )
+
+    def log(
+        self, model_id: int, version_id: int, told: dict[tuple[str, str], int], *, follow: bool
+    ) -> Iterator[BuildLine]:
+        """Yield the lines that the build itself writes, where its builder keeps any; ``told`` is
+        that of `StreamsLogs.log`."""
+        if isinstance(self._builder, StreamsLogs):
+            yield from self._builder.log(self.request(model_id, version_id), told, follow=follow)
 
     def _lead(
         self, mine: Future[BuiltImage], model_id: int, version_id: int, lease: Lease | None
@@ -175,7 +197,16 @@ def _follow(leader: Future[BuiltImage], lease: Lease | None) -> BuiltImage:
                 lease.check()
 
 
+def _labels(project: ProjectRow, version: VersionRow) -> dict[str, str]:
+    """The project's labels, overridden by the version's (merlin.md 3.5)."""
+    users = {str(label["key"]): str(label["value"]) for label in project.labels}
+    return {**users, **{key: str(value) for key, value in (version.labels or {}).items()}}
+
+
 def _sentence(error: Exception) -> str:
     if isinstance(error, Cancelled):
         return f"The build was cancelled. {error}"
-    return str(error) if isinstance(error, MerlinError) else f"{type(error).__name__}: {error}"
+    if not isinstance(error, MerlinError):
+        return f"{type(error).__name__}: {error}"
+    # Of a build as a Job, Merlin's clients read conditions and containers here (merlin.md 3.6).
+    return f"{error}\n\n{error.data['tables']}" if error.data.get("tables") else str(error)

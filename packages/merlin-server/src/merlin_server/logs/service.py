@@ -11,11 +11,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from heapq import merge
+from typing import Protocol
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from merlin_server.database import Database
+from merlin.errors import MerlinError
+from merlin_images.builders.port import BuildLine
+from merlin_server.database import Database, now
 from merlin_server.deployers.port import Deployer, LogLine
 from merlin_server.endpoints.service import revision_name
 from merlin_server.endpoints.store import VersionEndpointRow
@@ -32,6 +35,14 @@ from merlin_server.versions.service import load_version
 BUILDER, MODEL = "image_builder", "model"
 _BUILDER_CONTAINER = "image-builder"
 _POLL_SECONDS = 1.0
+
+
+class BuildLog(Protocol):
+    """Yields what a version's build writes, past what was ``told``."""
+
+    def __call__(
+        self, model_id: int, version_id: int, told: dict[tuple[str, str], int], *, follow: bool
+    ) -> Iterator[BuildLine]: ...
 
 
 @dataclass(frozen=True)
@@ -53,11 +64,20 @@ class LogQuery:
 
 
 class Logs:
-    """Finds and reads logs; ``deployers`` are by backend name."""
+    """Finds and reads logs; ``deployers`` are by backend name.
 
-    def __init__(self, database: Database, deployers: Mapping[str, Deployer]) -> None:
+    ``build_log`` yields what a version's build itself writes (`ImageService.log`).
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        deployers: Mapping[str, Deployer],
+        build_log: BuildLog | None = None,
+    ) -> None:
         self._database = database
         self._deployers = deployers
+        self._build_log = build_log
 
     def read(self, query: LogQuery) -> Iterator[LogLine]:
         """Return the lines, oldest first. Whatever is wrong is raised at the call."""
@@ -82,7 +102,9 @@ class Logs:
     def _build(self, row: ImageRow, *, follow: bool) -> Iterator[LogLine]:
         """The build's lines; with ``follow`` until it has ended, looked at once a second."""
         shown: set[str] = set()
+        told: dict[tuple[str, str], int] = {}
         while True:
+            yield from self._written(row, told, follow=follow)
             lines = _build_lines(row)
             yield from (line for key, line in lines.items() if key not in shown)
             shown.update(lines)
@@ -94,6 +116,18 @@ class Logs:
             if found is None:
                 return
             row = found
+
+    def _written(
+        self, row: ImageRow, told: dict[tuple[str, str], int], *, follow: bool
+    ) -> Iterator[LogLine]:
+        """What the build itself writes, with the time at which it was read."""
+        if self._build_log is None:
+            return
+        try:
+            for line in self._build_log(row.model_id, row.version_id, told, follow=follow):
+                yield LogLine(now(), line.step, line.text)
+        except MerlinError as error:
+            yield LogLine(now(), _BUILDER_CONTAINER, f"The build's log cannot be read: {error}")
 
 
 def _find(session: Session, query: LogQuery) -> tuple[ModelRow, int]:

@@ -37,7 +37,7 @@ class Part:
 
 
 _NATIVE = "images are built in this process, not by Kubernetes Jobs with Kaniko"
-_JOBS = f"{_NATIVE}; a builder that runs Jobs has it in its own settings"
+_JOBS = "images.jobs has it in a form of its own (docs/building-on-kubernetes.md)"
 _ELSEWHERE = "it belongs to a service of Merlin's that is not needed here"
 _POOL = "the pool of database connections looks after itself"
 _DEPLOYER = "it belongs to a deployer for Kubernetes, which is told in its environment"
@@ -65,18 +65,18 @@ KEYS: Mapping[str, Mapped | Unused | Part] = {
     ),
     "ImageBuilderConfig.ClusterName": Unused(_JOBS),
     "ImageBuilderConfig.GcpProject": Unused("an environment's gcp_project is what is shown"),
-    "ImageBuilderConfig.BuildNamespace": Unused(_JOBS),
+    "ImageBuilderConfig.BuildNamespace": Mapped("images.jobs.namespace"),
     "ImageBuilderConfig.BaseImage.*": Unused(
         "images.base names the base image; there is no Dockerfile"
     ),
     "ImageBuilderConfig.PredictionJobBaseImage.*": Unused(_SPARK),
     "ImageBuilderConfig.DefaultResources.*": Unused(_JOBS),
-    "ImageBuilderConfig.Retention": Unused(_JOBS),
+    "ImageBuilderConfig.Retention": Mapped("images.jobs.retention_seconds", values.seconds),
     "ImageBuilderConfig.Tolerations": Unused(_JOBS),
     "ImageBuilderConfig.NodeSelectors.*": Unused(_JOBS),
-    "ImageBuilderConfig.MaximumRetry": Unused(_JOBS),
+    "ImageBuilderConfig.MaximumRetry": Mapped("images.jobs.retries", values.number),
     "ImageBuilderConfig.K8sConfig.*": Unused(_JOBS),
-    "ImageBuilderConfig.SafeToEvict": Unused(_JOBS),
+    "ImageBuilderConfig.SafeToEvict": Mapped("images.jobs.safe_to_evict", values.switch),
     "MlflowConfig.TrackingURL": Mapped(
         "tracking_url", advice="leave it out for the built-in tracking"
     ),

@@ -4,6 +4,8 @@
 too, as MLflow and Spark write them. Otherwise the account comes from `AzureOptions`, else from the
 environment:
 
+- ``AZURE_STORAGE_CONNECTION_STRING_FILE``: a file with the connection string, such as a mounted
+  secret, read again every few minutes; wins over what follows.
 - ``AZURE_STORAGE_CONNECTION_STRING``, as the portal shows it; wins over what follows.
 - ``AZURE_STORAGE_ACCOUNT`` (or ``…_ACCOUNT_NAME``) with ``AZURE_STORAGE_KEY`` (``…_ACCOUNT_KEY``,
   ``…_ACCESS_KEY``) or ``AZURE_STORAGE_SAS_TOKEN``, or else the credentials of Azure's own tools:
@@ -16,7 +18,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -120,6 +122,8 @@ def _account(environ: Mapping[str, str], options: AzureOptions) -> _Account:
         config = _addressed(_place(environ), options)
         config["client_id"] = options.client_id
         return _Account(config, f"the identity {options.client_id}")
+    if file_named := environ.get("AZURE_STORAGE_CONNECTION_STRING_FILE"):
+        return _account(environ, replace(options, connection_string_file=Path(file_named)))
     if connection := environ.get("AZURE_STORAGE_CONNECTION_STRING"):
         source = "AZURE_STORAGE_CONNECTION_STRING of the environment"
         return _Account(_addressed(_connection(connection), options), source)
