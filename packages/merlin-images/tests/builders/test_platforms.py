@@ -19,7 +19,6 @@ from merlin_images.builders.platforms import open_builder
 from merlin_images.builders.port import BuildRequest, ImageBuilder
 from merlin_images.builders.push import Pusher
 from merlin_images.builders.rebase import rebase_named
-from merlin_images.builders.single_flight import SingleFlight
 from merlin_images.image import annotation_keys
 from merlin_images.image.base import Base
 from merlin_images.image.base_images import BaseImages
@@ -189,7 +188,6 @@ def test_a_new_base_is_put_under_every_image(
         registry,
         wanted.target,
         known=LayerStore(make_cache() / "layers"),
-        flights=SingleFlight(),
         progress=Silent(),
     )
     done = rebase_named(registry, pusher, wanted.target, choose, tag="7")

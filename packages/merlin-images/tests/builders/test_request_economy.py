@@ -56,22 +56,23 @@ def test_pushing_an_image_asks_for_nothing_twice(
 
     first = builder.build(wanted, Silent())
     blobs = len(first.layers) + 1
-    # Is the image there; is each blob there, open an upload, send it; the manifest for two tags.
-    assert asked(proxy) == {"HEAD": 1 + blobs, "POST": blobs, "PUT": blobs + 2}
+    large = sum(layer.size > 4 << 20 for layer in first.layers)
+    # Is the image there; for each blob is it there and open an upload, which for a small one is one
+    # request; send it; the manifest for two tags.
+    assert asked(proxy) == {"HEAD": 1 + large, "POST": blobs, "PUT": blobs + 2}
 
     assert builder.build(wanted, Silent()).reused
-    # The image, and whether the tag is still on it.
-    assert asked(proxy) == {"HEAD": 2}
+    assert asked(proxy) == {"HEAD": 1}
 
     # The model's layer and the config are new, and nothing else is asked after.
     store.write("7/model/python_model.pkl", [b"another"])
     builder.build(wanted, Silent())
-    assert asked(proxy) == {"HEAD": 1 + 2, "POST": 2, "PUT": 2 + 2}
+    assert asked(proxy) == {"HEAD": 1, "POST": 2, "PUT": 2 + 2}
 
     # In another repository one POST mounts what the registry has; the config names the model.
     churn = replace(fraud, repository="team/churn")
     builder.build(replace(wanted, target=churn, model_name="churn"), Silent())
-    assert asked(proxy) == {"HEAD": 1 + 1, "POST": blobs, "PUT": 1 + 2}
+    assert asked(proxy) == {"HEAD": 1, "POST": blobs, "PUT": 1 + 2}
     registry.close()
 
 

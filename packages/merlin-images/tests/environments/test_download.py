@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from merlin.errors import MerlinError
+from merlin_images.environments.credentials import IndexCredentials
 from merlin_images.environments.download import WheelCache, content_length
 from merlin_images.environments.errors import (
     IndexDenied,
@@ -160,7 +161,8 @@ def test_nobody_listens(cache: WheelCache, pauses: Pauses) -> None:
 
 
 def test_sizes_are_asked_for(host: Host) -> None:
-    assert content_length(host.url) == len(BODY)
+    nobody = IndexCredentials(Path("/nonexistent"))
+    assert content_length(host.url, nobody) == len(BODY)
     host.answers.append(404)
     with pytest.raises(LockInvalid, match=r"does not say how large demo-1\.0-py3-none-any\.whl is"):
-        content_length(host.url)
+        content_length(host.url, nobody)

@@ -9,6 +9,7 @@ import pytest
 
 from merlin.artifacts.errors import StoreUnavailable
 from merlin.artifacts.gcs import GcsStore
+from merlin.artifacts.store import Connection
 
 CALLS: dict[str, Callable[[GcsStore], object]] = {
     "head": lambda store: store.head("key"),
@@ -35,7 +36,9 @@ def opened(*answers: httpx2.Response) -> tuple[GcsStore, list[float]]:
         return left.pop(0) if len(left) > 1 else left[0]
 
     client = httpx2.Client(transport=httpx2.MockTransport(answer))
-    return GcsStore("bucket", "root", client, address="https://gcs.test", sleep=naps.append), naps
+    connection = Connection("https://gcs.test", "", lambda: "nobody")
+    store = GcsStore("bucket", "root", client, connection=connection, sleep=naps.append)
+    return store, naps
 
 
 @pytest.mark.parametrize("odd", ODD)

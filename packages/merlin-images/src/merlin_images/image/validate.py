@@ -101,6 +101,7 @@ def _check_one(
     _, body = registry.read_manifest(reference.at_digest(image.descriptor.digest))
     problems = list(_manifest_problems(image, body))
     wanted = diff_ids(image.config)
+    of_others = frozenset(seen)
     checked: list[Descriptor] = []
     for layer, diff_id in zip_longest(image.manifest.layers, wanted):
         if layer is None or diff_id is None:
@@ -108,10 +109,12 @@ def _check_one(
                 f"The manifest has {len(image.manifest.layers)} layers, the config {len(wanted)}."
             )
             break
+        if (layer.digest, diff_id) in of_others:
+            continue
+        checked.append(layer)
         if (layer.digest, diff_id) in seen:
             continue
         seen.add((layer.digest, diff_id))
-        checked.append(layer)
         with step(progress, f"Check layer {layer.digest[7:19]}", total=layer.size) as running:
             found = list(_layer_problems(registry, reference, layer, diff_id, running.advance))
             running.detail = "; ".join(found) or "as it should be"
