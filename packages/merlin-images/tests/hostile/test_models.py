@@ -5,9 +5,10 @@ from __future__ import annotations
 import io
 import os
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from backports import zstd
@@ -89,6 +90,15 @@ def test_a_key_that_no_image_can_hold(warm_cache: Path, small_base: str, key: st
     assert ascii(key)[1:12] in message or repr(key)[1:12] in message or "too long" in message
 
 
+def read_through(
+    media_type: str, source: Callable[[], Iterable[bytes]], /, *, title: str, size: int
+) -> NoReturn:
+    """What would go to a registry; it should not come to its end."""
+    for _ in source():
+        pass
+    pytest.fail(f"{title} was sent")
+
+
 @pytest.mark.parametrize("size", [-1, 0, 2, 1 << 50])
 def test_a_size_that_is_not_the_file_s(tmp_path: Path, size: int) -> None:
     store = HostileStore("weights.bin", size=size)
@@ -98,6 +108,7 @@ def test_a_size_that_is_not_the_file_s(tmp_path: Path, size: int) -> None:
             list_model(store, "7/model"),
             LayerStore(tmp_path),
             codec=codec("zstd"),
+            send=read_through,
             progress=Silent(),
         )
     is_alone = size >= 16 * 2**20
@@ -116,10 +127,14 @@ def test_names_that_differ_in_case_stay_apart(tmp_path: Path) -> None:
     store, layers = MemoryStore(), LayerStore(tmp_path)
     for name in ("Model.bin", "model.bin", "MODEL/x"):
         store.write(f"7/model/{name}", [name.encode()])
-    [(layer, _)] = model_layers(
-        list_model(store, "7/model"), layers, codec=codec("zstd"), progress=Silent()
+    [own] = model_layers(
+        list_model(store, "7/model"),
+        layers,
+        codec=codec("zstd"),
+        send=read_through,
+        progress=Silent(),
     )
-    tar = zstd.decompress(b"".join(layers.open(layer)))
+    tar = zstd.decompress(b"".join(own.open()))
     with tarfile.open(fileobj=io.BytesIO(tar)) as archive:
         found = {m.name: m.size for m in archive if m.isfile()}
     assert found == {"opt/model/Model.bin": 9, "opt/model/model.bin": 9, "opt/model/MODEL/x": 7}

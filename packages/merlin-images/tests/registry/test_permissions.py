@@ -68,7 +68,8 @@ def test_a_harbor_that_grants_no_push_names_the_robots_permission() -> None:
 
     registry = DistributionRegistry("harbor.example.com", transport=httpx2.MockTransport(answer))
     blob = Descriptor("a/b", "sha256:" + "0" * 64, 1)
-    with pytest.raises(RegistryDenied, match="refused to let us push: DENIED no push") as caught:
+    said = "refused to let us push: a POST in ml/x was answered 401: DENIED no push"
+    with pytest.raises(RegistryDenied, match=said) as caught:
         registry.write_blob(parse_reference("harbor.example.com/ml/x"), blob, lambda: [b"x"])
     assert caught.value.data["permission"] == "a robot account with Push Repository"
     assert "To push there, Harbor wants a robot account with Push Repository." in str(caught.value)

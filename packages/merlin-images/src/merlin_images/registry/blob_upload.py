@@ -138,7 +138,8 @@ class BlobUploads:
                 f"/v2/{repository}/blobs/uploads/?{query}",
                 repository,
                 budget,
-                more_scopes=[pull_scope(source)],
+                # To push here is to read here.
+                more_scopes=[pull_scope(source)] if source != repository else [],
             )
             if answer.status == 201:
                 return None

@@ -94,7 +94,7 @@ def make_layers(folder: Path, scale: float) -> dict[str, Any]:
     titles = [layer["title"] for layer in report["layers"]]
     assert titles == [
         *sorted(f"{name.replace('_', '-')} 1.0" for name in HEAVY_WHEELS),
-        "41 small packages",
+        "41 small pure-Python packages",
     ]
     largest = max(layer["plain"] for layer in report["layers"])
     assert largest > 2 * HEAVY_WHEELS["torch"] * _MB * scale
