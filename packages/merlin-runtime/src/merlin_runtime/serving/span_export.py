@@ -22,7 +22,9 @@ def tracing_to(settings: TraceSettings, *, model: str, version: str) -> Tracing:
         from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased  # noqa: PLC0415
 
         sampler_set = settings.sampler_set
-        provider = TracerProvider(sampler=None if sampler_set else ParentBased(ALWAYS_OFF))
+        sampler = None if sampler_set else ParentBased(ALWAYS_OFF)
+        # Shut down within the drain; at the exit it would wait for a collector that is away.
+        provider = TracerProvider(sampler=sampler, shutdown_on_exit=False)
         provider.add_span_processor(BatchSpanProcessor(_exporter(settings.exporter)))
         return ExportingTracing(provider, model=model, version=version, sampler_set=sampler_set)
     except ModuleNotFoundError as error:

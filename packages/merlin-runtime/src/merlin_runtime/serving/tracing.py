@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import re
 import threading
-from typing import Any, Dict, Mapping, Optional, Union
+from typing import Any, Dict, Optional, Union
 
 _TRACEPARENT = re.compile("[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]([13579bdf])(-.*)?")
-_TRACE_HEADERS = ("traceparent", "tracestate", "baggage")
+_TRACE_HEADERS = ("traceparent", "tracestate")
 
 
 class Tracing:
@@ -25,12 +25,9 @@ class Tracing:
         del traceparent
         return False
 
-    def begin(
-        self, headers: Mapping[str, str], *, protocol: str, at_ns: Optional[int] = None
-    ) -> Any:
+    def begin(self, headers: Dict[str, str], *, protocol: str, at_ns: Optional[int] = None) -> Any:
         """Return a span begun now, or at nanoseconds since the epoch; or nothing. The span takes
-        the caller's place in ``headers``, if they can be written, so that what the model traces
-        is found below it."""
+        the caller's place in ``headers``, so that what the model traces is found below it."""
         del headers, protocol, at_ns
 
     def end(
@@ -70,9 +67,7 @@ class ExportingTracing(Tracing):
             traceparent is not None and _TRACEPARENT.fullmatch(traceparent) is not None
         )
 
-    def begin(
-        self, headers: Mapping[str, str], *, protocol: str, at_ns: Optional[int] = None
-    ) -> Any:
+    def begin(self, headers: Dict[str, str], *, protocol: str, at_ns: Optional[int] = None) -> Any:
         if not self.wants(headers.get("Traceparent")):
             return None
         carrier = {name: headers[name] for name in _TRACE_HEADERS if name in headers}
@@ -85,10 +80,9 @@ class ExportingTracing(Tracing):
         )
         if not span.is_recording():
             return None
-        if isinstance(headers, dict):
-            inner: Dict[str, str] = {}
-            self._propagator.inject(inner, self._trace.set_span_in_context(span))
-            headers.update({name.title(): value for name, value in inner.items()})
+        below: Dict[str, str] = {}
+        self._propagator.inject(below, self._trace.set_span_in_context(span))
+        headers.update({name.title(): value for name, value in below.items()})
         return span
 
     def end(
