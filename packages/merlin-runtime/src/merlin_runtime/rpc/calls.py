@@ -107,8 +107,8 @@ class PredictionCalls:
             self._metrics.request_bytes.observe(len(body))
             self._metrics.answered(code.name, seconds, protocol="grpc")
             self._access_log.write(request_id, code.name, seconds, protocol="grpc")
-            failed = code in FAILURES
-            self._tracing.end(span, code.name, request_id=request_id, failed=failed)
+            if span is not None:
+                span.end(code.name, request_id=request_id, failed=code in FAILURES)
 
     async def _submitted(self, body: bytes, headers: Headers, codec: Codec) -> bytes:
         predictor = self._lifecycle.predictor

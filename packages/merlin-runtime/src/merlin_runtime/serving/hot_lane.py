@@ -149,5 +149,6 @@ class HotLane:
         headers = Headers({name: value for name, value in given.items() if value is not None})
         at_ns = time.time_ns() - int((time.perf_counter() - one.at) * 1e9)
         span = self._tracing.begin(headers, protocol="http", at_ns=at_ns)
-        end_ns = at_ns + int((ended - one.at) * 1e9)
-        self._tracing.end(span, 200, request_id=request_id, failed=False, at_ns=end_ns)
+        if span is not None:
+            end_ns = at_ns + int((ended - one.at) * 1e9)
+            span.end(200, request_id=request_id, failed=False, at_ns=end_ns)

@@ -94,7 +94,8 @@ class PredictRoute:
             self._metrics.inflight.dec()
             self._metrics.answered(status, seconds)
             self._access_log.write(request_id, status, seconds)
-            self._tracing.end(span, status, request_id=request_id, failed=status >= 500)
+            if span is not None:
+                span.end(status, request_id=request_id, failed=status >= 500)
 
     async def _answer(
         self, scope: Scope, headers: Headers, receive: Receive, answer_headers: RawHeaders

@@ -15,6 +15,32 @@ _TRACEPARENT = re.compile("[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]([13579
 _TRACE_HEADERS = ("traceparent", "tracestate")
 
 
+class CallSpan:
+    """The span of one call, until it is ended."""
+
+    def __init__(self, span: Any, *, failure: Any) -> None:
+        self._span = span
+        self._failure = failure
+
+    def end(
+        self,
+        status: Union[int, str],
+        *,
+        request_id: str,
+        failed: bool,
+        at_ns: Optional[int] = None,
+    ) -> None:
+        """End it now, or at nanoseconds since the epoch; ``status`` is as in
+        `ServingMetrics.answered`."""
+        over_http = isinstance(status, int)
+        name = "http.response.status_code" if over_http else "rpc.grpc.status"
+        self._span.set_attribute(name, status)
+        self._span.set_attribute("merlin.request.id", request_id)
+        if failed:
+            self._span.set_status(self._failure)
+        self._span.end(end_time=at_ns)
+
+
 class Tracing:
     """Off. Used from the server's event loop only."""
 
@@ -25,21 +51,13 @@ class Tracing:
         del traceparent
         return False
 
-    def begin(self, headers: Dict[str, str], *, protocol: str, at_ns: Optional[int] = None) -> Any:
+    def begin(
+        self, headers: Dict[str, str], *, protocol: str, at_ns: Optional[int] = None
+    ) -> Optional[CallSpan]:
         """Return a span begun now, or at nanoseconds since the epoch; or nothing. The span takes
         the caller's place in ``headers``, so that what the model traces is found below it."""
         del headers, protocol, at_ns
-
-    def end(
-        self,
-        span: Any,
-        status: Union[int, str],
-        *,
-        request_id: str,
-        failed: bool,
-        at_ns: Optional[int] = None,
-    ) -> None:
-        """End what `begin` returned, with a status as in `ServingMetrics.answered`."""
+        return None
 
     def close(self, seconds: float) -> None:
         """Send what is not yet sent; waits for that at most this long."""
@@ -67,7 +85,9 @@ class ExportingTracing(Tracing):
             traceparent is not None and _TRACEPARENT.fullmatch(traceparent) is not None
         )
 
-    def begin(self, headers: Dict[str, str], *, protocol: str, at_ns: Optional[int] = None) -> Any:
+    def begin(
+        self, headers: Dict[str, str], *, protocol: str, at_ns: Optional[int] = None
+    ) -> Optional[CallSpan]:
         if not self.wants(headers.get("Traceparent")):
             return None
         carrier = {name: headers[name] for name in _TRACE_HEADERS if name in headers}
@@ -83,25 +103,7 @@ class ExportingTracing(Tracing):
         below: Dict[str, str] = {}
         self._propagator.inject(below, self._trace.set_span_in_context(span))
         headers.update({name.title(): value for name, value in below.items()})
-        return span
-
-    def end(
-        self,
-        span: Any,
-        status: Union[int, str],
-        *,
-        request_id: str,
-        failed: bool,
-        at_ns: Optional[int] = None,
-    ) -> None:
-        if span is None:
-            return
-        http = isinstance(status, int)
-        span.set_attribute("http.response.status_code" if http else "rpc.grpc.status", status)
-        span.set_attribute("merlin.request.id", request_id)
-        if failed:
-            span.set_status(self._trace.StatusCode.ERROR)
-        span.end(end_time=at_ns)
+        return CallSpan(span, failure=self._trace.StatusCode.ERROR)
 
     def close(self, seconds: float) -> None:
         # The exporter tries again for much longer than a stopping server may take.
