@@ -20,6 +20,7 @@ from typing import Any, Awaitable, Callable, Dict, Mapping, Tuple, Union
 
 from merlin_runtime.errors import ModelLoadFailed
 from merlin_runtime.models.mlmodel_file import parse_mlmodel
+from merlin_runtime.models.observed_calls import Observer, response_of, three_steps
 from merlin_runtime.models.port import Model
 from merlin_runtime.startup_phases import StartupPhases
 
@@ -69,9 +70,10 @@ def load(folder: Path, phases: StartupPhases) -> Union[Model, PythonFunction]:
     return PythonFunction(python_model, context)
 
 
-def over_http(function: PythonFunction) -> Model:
+def over_http(function: PythonFunction, observer: Observer) -> Model:
     """Return the model to be asked with JSON. Raises `ModelLoadFailed` where nothing answers."""
-    return PyFuncServed(*_call_style(function.instance, function.context))
+    call, is_async = _call_style(function.instance, function.context, observer)
+    return PyFuncServed(call, observer, is_async=is_async)
 
 
 class PyFuncServed:
@@ -80,13 +82,20 @@ class PyFuncServed:
     kind = "pyfunc"
     row_wise = False
 
-    def __init__(self, call: Call, is_async: bool) -> None:
+    def __init__(self, call: Call, observer: Observer, *, is_async: bool) -> None:
         self.is_async = is_async
         self._call = call
+        self._observer = observer
 
     def predict(self, request: Any, headers: Mapping[str, str]) -> Any:
         answer = self._call(request, headers)
-        return _awaited(answer) if self.is_async else _http_response(answer)
+        return self._awaited(answer) if self.is_async else self._response(answer)
+
+    async def _awaited(self, answer: Awaitable[Any]) -> Any:
+        return self._response(await answer)
+
+    def _response(self, answer: Any) -> Any:
+        return response_of(answer, "http_response", self._observer)
 
 
 def _flavors(folder: Path) -> Dict[str, Any]:
@@ -138,7 +147,7 @@ def _initialize(python_model: Any, context: Context) -> None:
         python_model.load_context(context)
 
 
-def _call_style(python_model: Any, context: Context) -> Tuple[Call, bool]:
+def _call_style(python_model: Any, context: Context, observer: Observer) -> Tuple[Call, bool]:
     def has(name: str) -> bool:
         return callable(getattr(python_model, name, None))
 
@@ -148,7 +157,7 @@ def _call_style(python_model: Any, context: Context) -> Tuple[Call, bool]:
             hint="Subclass merlin.model.PyFuncModel to serve it, or run it as a prediction job.",
         )
     if has("preprocess") and has("infer") and has("postprocess"):
-        return _three_steps(python_model)
+        return _three_steps(python_model, observer)
     if has("infer"):
         return _with_headers(python_model.infer)
     if has("predict"):
@@ -179,26 +188,12 @@ def _keyed(predict: Callable[..., Any], context: Context) -> Tuple[Call, bool]:
     return call, inspect.iscoroutinefunction(predict)
 
 
-def _three_steps(model: Any) -> Tuple[Call, bool]:
+def _three_steps(model: Any, observer: Observer) -> Tuple[Call, bool]:
     preprocess, _ = _with_headers(model.preprocess)
-    infer, postprocess = model.infer, model.postprocess
-    steps = (model.preprocess, infer, postprocess)
-    if not any(inspect.iscoroutinefunction(step) for step in steps):
-        return (
-            lambda request, headers: postprocess(infer(preprocess(request, headers)), request)
-        ), False
-
-    async def call(request: Any, headers: Mapping[str, str]) -> Any:
-        model_input = await settled(preprocess(request, headers))
-        model_output = await settled(infer(model_input))
-        return await settled(postprocess(model_output, request))
-
-    return call, True
-
-
-async def settled(value: Any) -> Any:
-    """Return a value, or what an awaitable comes to."""
-    return await value if inspect.isawaitable(value) else value
+    steps = (model.preprocess, model.infer, model.postprocess)
+    is_async = any(inspect.iscoroutinefunction(step) for step in steps)
+    call = three_steps(preprocess, model.infer, model.postprocess, observer, is_async=is_async)
+    return call, is_async
 
 
 def _takes_headers(method: Callable[..., Any]) -> bool:
@@ -215,12 +210,3 @@ def _positional_parameters(method: Callable[..., Any]) -> int:
         and parameter.default is parameter.empty
         for parameter in inspect.signature(method).parameters.values()
     )
-
-
-async def _awaited(answer: Awaitable[Any]) -> Any:
-    return _http_response(await answer)
-
-
-def _http_response(answer: Any) -> Any:
-    # PyFuncOutput, known by its shape: its class may have come inside the pickle.
-    return getattr(answer, "http_response", answer)

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import re
 import time
-from typing import Tuple, Union, cast
+from typing import Tuple, cast
 
 from merlin_runtime.errors import (
     BodyTooLarge,
@@ -21,6 +21,7 @@ from merlin_runtime.errors import (
     V2NeedsNumpy,
 )
 from merlin_runtime.models.port import KINDS_OF_ROWS
+from merlin_runtime.serving.access_log import AccessLog
 from merlin_runtime.serving.answers import CONTENT_TYPE
 from merlin_runtime.serving.asgi import (
     RawHeaders,
@@ -35,6 +36,7 @@ from merlin_runtime.serving.codecs import PLAIN_JSON, Codec
 from merlin_runtime.serving.headers import Headers, request_id_of
 from merlin_runtime.serving.lifecycle import Lifecycle
 from merlin_runtime.serving.metrics import CLIENT_GONE, ServingMetrics
+from merlin_runtime.serving.tracing import Tracing
 
 PREFIX = "/v1/models/"
 SUFFIX = ":predict"
@@ -58,7 +60,8 @@ class PredictRoute:
         *,
         version: str,
         max_body_bytes: int,
-        access_log: bool,
+        access_log: AccessLog,
+        tracing: Tracing,
         rpc_only: bool = False,
     ) -> None:
         self._name = name
@@ -67,6 +70,7 @@ class PredictRoute:
         self._metrics = metrics
         self._max_body_bytes = max_body_bytes
         self._access_log = access_log
+        self._tracing = tracing
         self._rpc_only = rpc_only
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -74,6 +78,7 @@ class PredictRoute:
         headers = Headers.from_raw(scope["headers"])
         request_id = request_id_of(headers)
         answer_headers: RawHeaders = [(b"x-request-id", request_id.encode("ascii"))]
+        span = self._tracing.begin(headers, protocol="http")
         self._metrics.inflight.inc()
         status = CLIENT_GONE
         try:
@@ -88,8 +93,9 @@ class PredictRoute:
             seconds = time.perf_counter() - started
             self._metrics.inflight.dec()
             self._metrics.answered(status, seconds)
-            if self._access_log:
-                log_access(request_id, status, seconds)
+            self._access_log.write(request_id, status, seconds)
+            if span is not None:
+                span.end(status, request_id=request_id, failed=status >= 500)
 
     async def _answer(
         self, scope: Scope, headers: Headers, receive: Receive, answer_headers: RawHeaders
@@ -183,12 +189,6 @@ class PredictRoute:
                 break
         self._metrics.request_bytes.observe(size)
         return cast("bytes", chunks[0] if len(chunks) == 1 else b"".join(chunks))
-
-
-def log_access(request_id: str, status: Union[int, str], seconds: float) -> None:
-    """Write a line of the access log; ``status`` as in `ServingMetrics.answered`."""
-    fields = {"request_id": request_id, "status": status, "seconds": round(seconds, 6)}
-    _LOG.info("predict", extra={"fields": fields})
 
 
 async def _unless_client_leaves(future: asyncio.Future[bytes], receive: Receive) -> bytes:

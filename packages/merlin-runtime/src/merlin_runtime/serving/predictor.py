@@ -146,7 +146,7 @@ class ThreadPredictor:
         try:
             answer = self._model.predict(request, job.headers)
         finally:
-            self._metrics.predict_seconds.observe(time.perf_counter() - called)
+            self._metrics.predicted(time.perf_counter() - called)
         encoded = job.codec.encode(answer)
         job.took = watch.took()
         return encoded
@@ -212,7 +212,7 @@ class CoroutinePredictor:
                 error = _as_serving_error(raised)
                 raise error from error.__cause__
             finally:
-                self._metrics.predict_seconds.observe(time.perf_counter() - started)
+                self._metrics.predicted(time.perf_counter() - started)
 
 
 def _as_serving_error(raised: BaseException) -> ServingError:
