@@ -59,6 +59,17 @@ class Asked:
 Plan = Callable[[Asked], Fault | None]
 
 
+def cuts(kind: Literal["cut request", "cut answer"], *, at: int, times: int) -> Plan:
+    """Cut the first so many uploads, or answers to a GET, at a byte of their body."""
+    left = iter(range(times))
+
+    def plan(asked: Asked) -> Fault | None:
+        concerned = asked.size if kind == "cut request" else asked.method == "GET"
+        return Fault(kind, at) if concerned and next(left, None) is not None else None
+
+    return plan
+
+
 @dataclass
 class _Message:
     """The head of a request or answer, and the wire its body comes from."""
