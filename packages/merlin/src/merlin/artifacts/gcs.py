@@ -13,6 +13,7 @@ A part that fails is asked after and sent again from where the service has it.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import random
 import re
@@ -48,6 +49,7 @@ from merlin.hidden import ENVIRON
 # A multiple of 256 KiB, as the service asks.
 PART_BYTES = 4 << 20
 _CHUNK = 1 << 20
+_FIELDS = "name,size,generation,updated,md5Hash"
 _TRIES = 4
 _FIRST_PAUSE = 0.4
 _LONGEST_PAUSE = 30
@@ -170,7 +172,7 @@ class GcsStore:
     def list(self, folder: str = "") -> Iterator[ObjectInfo]:
         below = "/".join(part for part in (self._root, check_folder(folder)) if part)
         own = folder_prefix(self._root)
-        query = f"?fields=items(name,size,generation,updated),nextPageToken&prefix={_path(below)}"
+        query = f"?fields=items({_FIELDS}),nextPageToken&prefix={_path(below)}"
         token = ""
         while True:
             more = f"&pageToken={quote(token, safe='')}" if token else ""
@@ -356,7 +358,9 @@ class GcsStore:
     def _described(self, key: str, item: Mapping[str, Any]) -> ObjectInfo:
         try:
             modified = datetime.fromisoformat(item["updated"]).astimezone(UTC)
-            return ObjectInfo(key, int(item.get("size", 0)), str(item["generation"]), modified)
+            md5 = base64.b64decode(item.get("md5Hash", ""), validate=True).hex()
+            size, version = int(item.get("size", 0)), str(item["generation"])
+            return ObjectInfo(key, size, version, modified, md5)
         except (KeyError, TypeError, ValueError):
             raise self._odd() from None
 
