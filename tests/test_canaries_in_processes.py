@@ -15,7 +15,6 @@ import os
 import signal
 import subprocess
 import threading
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,7 +36,7 @@ from tests.models import python_function
 from tests.peers import missing, postgres
 from tests.registry_servers import PASSWORD, RegistryPlace, docker_with_password, docker_with_tls
 from tests.small_base import write_base
-from tests.wheel_index import serving_wheels
+from tests.wheel_index import empty_wheel, serving_wheels
 
 WHEEL = "canary_bird-1.0-py3-none-any.whl"
 
@@ -170,20 +169,6 @@ def docker_login(folder: Path, *hosts: str, password: str) -> None:
     (folder / "config.json").write_text(json.dumps(config))
 
 
-def wheel(file: Path) -> Path:
-    info = "canary_bird-1.0.dist-info"
-    with zipfile.ZipFile(file, "w") as archive:
-        archive.writestr("canary_bird.py", "")
-        archive.writestr(
-            f"{info}/METADATA", "Metadata-Version: 2.1\nName: canary-bird\nVersion: 1.0\n"
-        )
-        archive.writestr(
-            f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
-        )
-        archive.writestr(f"{info}/RECORD", "")
-    return file
-
-
 def write_model(folder: Path, files: Mapping[str, bytes]) -> Path:
     folder.mkdir()
     for name, content in files.items():
@@ -260,7 +245,8 @@ def maintained(place: Place, stack: contextlib.ExitStack) -> RegistryPlace:
     secret = database.replace("merlin@", f"merlin:{plant('database')}@")
     (folder / "secrets" / "MERLIN_DATABASE_URL").write_text(secret)
     index_password = plant("index")
-    wheels = {WHEEL: wheel(folder / WHEEL)}
+    (folder / WHEEL).write_bytes(empty_wheel("canary-bird"))
+    wheels = {WHEEL: folder / WHEEL}
     index = stack.enter_context(
         serving_wheels(wheels, folder / "index", user=USER, password=index_password)
     )

@@ -6,12 +6,31 @@ import base64
 import contextlib
 import functools
 import http.server
+import io
 import threading
+import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from packaging.utils import parse_wheel_filename
+
+
+def empty_wheel(project: str) -> bytes:
+    """A wheel of version 1.0 with one empty module in it."""
+    out = io.BytesIO()
+    module = project.replace("-", "_")
+    with zipfile.ZipFile(out, "w") as archive:
+        info = f"{module}-1.0.dist-info"
+        archive.writestr(f"{module}.py", "")
+        archive.writestr(
+            f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {project}\nVersion: 1.0\n"
+        )
+        archive.writestr(
+            f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
+        archive.writestr(f"{info}/RECORD", "")
+    return out.getvalue()
 
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):

@@ -285,6 +285,9 @@ def test_findings_are_lines_for_pipes_and_a_tree_for_terminals() -> None:
     with os.fdopen(primary, "rb", buffering=0) as seen, os.fdopen(secondary, "w") as terminal:
         report(iter(findings), "text", terminal)
         terminal.flush()
-        shown = seen.read(4096).decode()
+        content = b""
+        while b"did not succeed" not in content:  # A terminal hands over what it has so far.
+            content += seen.read(4096)
+        shown = content.decode()
     for word in ("✓", "✗", "connect", "120 ms", "Start another Merlin."):
         assert word in shown
