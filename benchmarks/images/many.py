@@ -76,7 +76,7 @@ def rebased(ours: Ours, count: int, name: str, new_base: Reference, cache: Path)
     def work(repository: str) -> None:
         image = read_image(ours.registry, Reference(ours.host, repository, tag="1"))
         pusher = Pusher(ours.registry, image.reference, known=known, progress=Silent())
-        if not rebase(pusher, image, base, tag="1").changed:
+        if not rebase(ours.registry, pusher, image, base, tag="1").changed:
             raise AssertionError(f"{repository} was on this base before")
 
     return _rate(ours, work, [f"ours/many/{name}-{number}" for number in range(count)])

@@ -74,3 +74,12 @@ def test_sizes_are_written_down_once() -> None:
 def test_no_lock_at_all(text: str) -> None:
     with pytest.raises(LockInvalid):
         read_pylock(text, TARGET)
+
+
+def test_a_lock_is_read_once_for_each_target() -> None:
+    text = package("read_once-1.0-py3-none-any.whl", name="read-once")
+    before = read_pylock.cache_info().misses
+    first = read_pylock(text, TARGET)
+    assert read_pylock(str(text.encode(), "utf-8"), Target(TARGET.platform, TARGET.python)) is first
+    assert read_pylock(text, Target(TARGET.platform, "3.12")) == first
+    assert read_pylock.cache_info().misses == before + 2

@@ -9,9 +9,11 @@ import tarfile
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
+from merlin_images.layers.codecs import codec
 from merlin_images.registry.digests import digest_of
 from merlin_images.registry.distribution import DistributionRegistry
 from merlin_images.registry.embedded.storage import RegistryStorage
@@ -23,26 +25,39 @@ from merlin_images.registry.samples import describe, manifest_of, push_blob
 TIMEOUT = 120
 
 
-def push_scratch(registry: ImageRegistry, reference: Reference, text: str) -> Descriptor:
-    """Push an image of one layer with one file; enough for tools to unpack it."""
+def push_scratch(
+    registry: ImageRegistry,
+    reference: Reference,
+    text: str,
+    *,
+    compression: Literal["zstd", "gzip", "none"] = "none",
+) -> Descriptor:
+    """Push an image of one layer with one file; enough for tools to unpack it.
+
+    The layer has a frame for each part of the file, as layers of several wheels have.
+    """
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
         entry = tarfile.TarInfo("hello.txt")
         entry.size = len(text)
         tar.addfile(entry, io.BytesIO(text.encode()))
-    layer = buffer.getvalue()
+    tar = buffer.getvalue()
+    how = codec(compression)
+    cuts = [0, 512, 512 + len(text) // 2, 2048]
+    parts = [tar[start:end] for start, end in zip(cuts, [*cuts[1:], None], strict=True)]
+    layer = b"".join(chunk for part in parts for chunk in how.compress([part]))
     config = json.dumps(
         {
             "architecture": "amd64",
             "os": "linux",
             "config": {},
-            "rootfs": {"type": "layers", "diff_ids": [digest_of(layer)]},
+            "rootfs": {"type": "layers", "diff_ids": [digest_of(tar)]},
             "history": [{"created": "2026-01-01T00:00:00Z", "created_by": "test"}],
         }
     ).encode()
     push_blob(registry, reference, layer)
     push_blob(registry, reference, config)
-    body = manifest_of([describe(layer)], describe(config, OCI_CONFIG))
+    body = manifest_of([describe(layer, how.media_type)], describe(config, OCI_CONFIG))
     return registry.write_manifest(reference, OCI_MANIFEST, body)
 
 
@@ -85,6 +100,23 @@ def test_skopeo_pulls_what_we_push_letter_by_letter(served: str, tmp_path: Path)
     assert digest_of((tmp_path / "out" / "manifest.json").read_bytes()) == image.digest
 
 
+@pytest.mark.parts("skopeo")
+@pytest.mark.parametrize("compression", ["gzip", "zstd"])
+def test_skopeo_unpacks_all_frames_of_a_layer(
+    tmp_path: Path, compression: Literal["zstd", "gzip"]
+) -> None:
+    layout = LayoutRegistry(tmp_path / "in")
+    reference = Reference("host", "image", tag="v1")
+    push_scratch(layout, reference, "frame by frame", compression=compression)
+    source, folder = f"oci:{tmp_path / 'in'}:host/image:v1", tmp_path / "out"
+    run("skopeo", "copy", "--dest-decompress", source, f"dir:{folder}")
+    [layer] = json.loads((folder / "manifest.json").read_text())["layers"]
+    with tarfile.open(folder / layer["digest"].removeprefix("sha256:"), "r:") as plain:
+        file = plain.extractfile("hello.txt")
+        assert file is not None
+        assert file.read() == b"frame by frame"
+
+
 @pytest.fixture
 def short_path() -> Iterator[Path]:
     """podman wants its folder's name to have less than 50 letters."""
@@ -93,11 +125,17 @@ def short_path() -> Iterator[Path]:
 
 
 @pytest.mark.parts("podman")
+@pytest.mark.parametrize("compression", ["none", "gzip", "zstd"])
 def test_podman_pulls_pushes_and_reads_the_file(
-    served: str, storage: RegistryStorage, short_path: Path
+    served: str,
+    storage: RegistryStorage,
+    short_path: Path,
+    compression: Literal["zstd", "gzip", "none"],
 ) -> None:
     registry = DistributionRegistry(served)
-    push_scratch(registry, Reference(served, "team/image", tag="v1"), "read by podman")
+    text = "read by podman"
+    reference = Reference(served, "team/image", tag="v1")
+    push_scratch(registry, reference, text, compression=compression)
     registry.close()
     podman = ["podman", f"--root={short_path}/root", f"--runroot={short_path}/run"]
     podman += ["--storage-driver=vfs", "--runtime=runc", "--cgroup-manager=cgroupfs"]
@@ -105,7 +143,7 @@ def test_podman_pulls_pushes_and_reads_the_file(
     address = f"{served}/team/image"
     run(*podman, "pull", "--tls-verify=false", f"{address}:v1")
     mounted = run(*podman, "image", "mount", f"{address}:v1").strip()
-    assert (Path(mounted) / "hello.txt").read_text() == "read by podman"
+    assert (Path(mounted) / "hello.txt").read_text() == text
     run(*podman, "image", "unmount", f"{address}:v1")
     run(*podman, "tag", f"{address}:v1", f"{address}:again")
     run(*podman, "push", "--tls-verify=false", f"{address}:again")

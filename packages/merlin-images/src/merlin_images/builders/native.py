@@ -50,7 +50,7 @@ from merlin_images.layers.wheel import wheel_layers
 from merlin_images.registry.port import BlobWrite, Descriptor, ImageRegistry
 from merlin_images.registry.reference import Reference
 
-_FORMAT = "image/2"
+_FORMAT = "image/3"
 _REMEMBERED = 512
 
 

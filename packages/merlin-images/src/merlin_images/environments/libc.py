@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 from packaging.utils import parse_wheel_filename
@@ -34,12 +35,13 @@ def parse_libc(family: Literal["glibc", "musl"], text: str) -> Libc | None:
     return Libc(family, (int(match[1]), int(match[2]))) if match else None
 
 
-def needed_libcs(filename: str) -> list[Libc]:
+@lru_cache(4096)
+def needed_libcs(filename: str) -> tuple[Libc, ...]:
     """Return what a wheel may be run with: any of these will do; none means that anything does."""
     _, _, _, tags = parse_wheel_filename(filename)
     found = [list(_of_platform(tag.platform)) for tag in tags]
     # ``any`` and ``linux_x86_64`` say nothing about a C library.
-    return [] if not all(found) else sorted({libc for each in found for libc in each})
+    return () if not all(found) else tuple(sorted({libc for each in found for libc in each}))
 
 
 def _of_platform(platform: str) -> Iterator[Libc]:

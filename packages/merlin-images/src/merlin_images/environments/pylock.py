@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -18,11 +19,14 @@ from merlin_images.environments.model import LockedWheel, Target
 _MANYLINUX = re.compile(r"([a-z0-9_]+)-manylinux_?(2)_?(\d+)$|([a-z0-9_]+)-manylinux2014$")
 _MUSL = re.compile(r"([a-z0-9_]+)-unknown-linux-musl")
 _LEGACY = {17: "manylinux2014", 12: "manylinux2010", 5: "manylinux1"}
+# Models of one lock are built in a row, and reading it takes longer than all else that is known.
+_REMEMBERED = 64
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
+@lru_cache(_REMEMBERED)
 def read_pylock(text: str, target: Target) -> tuple[LockedWheel, ...]:
-    """Return the wheels of a lock, one a package, sorted by name.
+    """Return the wheels of a lock, one a package, sorted by name; the last locks are remembered.
 
     Raises `RequirementHasNoWheel` for a package locked as anything else, `LockInvalid` where a
     wheel has no sha256 or size.

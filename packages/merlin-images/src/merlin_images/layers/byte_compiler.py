@@ -14,7 +14,7 @@ import struct
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import IO
@@ -95,6 +95,17 @@ class ByteCompiler:
             # What it was not given in time need not reach it.
             with suppress(BrokenPipeError):
                 process.communicate()
+
+    def starting(self, stack: ExitStack) -> Compile:
+        """Return a `compiling` that starts with its first module, and ends with ``stack``."""
+        begun: list[Compile] = []
+
+        def compile_module(path: str, source: bytes) -> Compiled | None:
+            if not begun:
+                begun.append(stack.enter_context(self.compiling()))
+            return begun[0](path, source)
+
+        return compile_module
 
     def _compile(
         self, process: subprocess.Popen[bytes], file: IO[bytes], path: str, source: bytes

@@ -35,7 +35,13 @@ class Codec(Protocol):
     def media_type(self) -> str: ...
 
     def compress(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
-        """Yield the compressed stream of ``chunks``: one frame or member, fixed header."""
+        """Yield the compressed stream of ``chunks``: one frame or member, fixed header.
+
+        Frames one after another are a stream of what is in them one after another.
+        """
+
+    def decompress(self, frame: bytes) -> Iterator[bytes]:
+        """Yield what `compress` made one frame of, in pieces of bounded size."""
 
 
 def codec(name: Literal["zstd", "gzip", "none"]) -> Codec:
@@ -64,6 +70,12 @@ class Zstd:
                 yield out
         yield compressor.flush()
 
+    def decompress(self, frame: bytes) -> Iterator[bytes]:
+        decompressor = zstd.ZstdDecompressor()
+        yield decompressor.decompress(frame, _BLOCK)
+        while not decompressor.eof and not decompressor.needs_input:
+            yield decompressor.decompress(b"", _BLOCK)
+
 
 class Gzip:
     """gzip by ISA-L, for registries and nodes that know nothing newer."""
@@ -82,6 +94,15 @@ class Gzip:
                 yield out
         yield compressor.flush()
 
+    def decompress(self, frame: bytes) -> Iterator[bytes]:
+        decompressor = isal_zlib.decompressobj(_GZIP_WINDOW)
+        for start in range(0, len(frame), _BLOCK):
+            left = frame[start : start + _BLOCK]
+            while left and not decompressor.eof:
+                yield decompressor.decompress(left, _BLOCK)
+                left = decompressor.unconsumed_tail
+        yield decompressor.flush()
+
 
 class Uncompressed:
     """As it is: for model weights, which hardly shrink."""
@@ -91,6 +112,9 @@ class Uncompressed:
 
     def compress(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
         yield from chunks
+
+    def decompress(self, frame: bytes) -> Iterator[bytes]:
+        yield frame
 
 
 def _blocks(chunks: Iterable[bytes]) -> Iterator[bytes]:

@@ -5,6 +5,7 @@
     blobs/sha256/<hex>       compressed layers, named by their digest
     layers/<key hash>        JSON records, written after their blob
     making/<key hash>        a layer being written; and .lock, held while it is
+    fragments/               such a store of the parts that layers of several wheels are joined of
     known/<host>/<hex>/      locked while the blob is on its way to a first repository of the host
     known/<host>/<hex>/<repository with + for />    empty: that repository holds the blob
 
@@ -61,6 +62,10 @@ class LayerStore:
         self._making = root / "making"
         self._known = root / "known"
 
+    def within(self, name: str) -> LayerStore:
+        """Return a store of its own in a folder of this one: for what layers are made of."""
+        return LayerStore(self._root / name)
+
     def get(self, key: str) -> Layer | None:
         """Return the layer made under ``key``, if its blob is still whole or was never here."""
         try:
@@ -89,13 +94,24 @@ class LayerStore:
         time are made once: the others wait. What ``produce`` raises goes through, and nothing of
         the layer is visible then. Raises `LayerStoreFull`.
         """
-        if layer := self.get(key):
-            return layer, False
-        with self._alone(key) as partial:
-            if layer := self.get(key):
-                return layer, False
-            layer = self._write(partial, produce(), key=key, kind=kind, title=title, codec=codec)
-            return layer, True
+        about = _About(key, kind, title, codec)
+        return self._once(about, lambda content: codec.compress(content.noting(produce())))
+
+    def join(
+        self,
+        key: str,
+        *,
+        kind: str,
+        title: str,
+        codec: Codec,
+        frames: Callable[[], Iterable[bytes]],
+    ) -> tuple[Layer, bool]:
+        """Return the layer of ``key`` as `make` does, from ``frames`` that were compressed before.
+
+        Each is a whole frame of ``codec``, and is only decompressed for the ``diff_id``.
+        """
+        about = _About(key, kind, title, codec)
+        return self._once(about, lambda content: _opened(frames(), codec, content))
 
     def send(
         self, key: str, *, kind: str, title: str, send: Callable[[], Descriptor]
@@ -192,20 +208,30 @@ class LayerStore:
             finally:
                 partial.unlink(missing_ok=True)
 
+    def _once(
+        self, about: _About, pack: Callable[[_Content], Iterable[bytes]]
+    ) -> tuple[Layer, bool]:
+        if layer := self.get(about.key):
+            return layer, False
+        with self._alone(about.key) as partial:
+            if layer := self.get(about.key):
+                return layer, False
+            content = _Content()
+            return self._write(partial, pack(content), content, about), True
+
     def _write(
-        self, partial: Path, tar: Iterable[bytes], *, key: str, kind: str, title: str, codec: Codec
+        self, partial: Path, packed: Iterable[bytes], content: _Content, about: _About
     ) -> Layer:
-        content = _Hashed(tar)
         digest, size = hashlib.sha256(), 0
         with partial.open("wb") as file:
-            for chunk in codec.compress(content):
+            for chunk in packed:
                 digest.update(chunk)
                 size += file.write(chunk)
         layer = Layer(
-            key=key,
-            title=title,
-            kind=kind,
-            descriptor=Descriptor(codec.media_type, f"sha256:{digest.hexdigest()}", size),
+            key=about.key,
+            title=about.title,
+            kind=about.kind,
+            descriptor=Descriptor(about.codec.media_type, f"sha256:{digest.hexdigest()}", size),
             diff_id=f"sha256:{content.digest.hexdigest()}",
             uncompressed=content.size,
         )
@@ -249,19 +275,35 @@ class LayerStore:
         return self._known / host / digest.removeprefix("sha256:")
 
 
-class _Hashed:
-    """Passes chunks on and keeps their digest and size."""
+@dataclass(frozen=True)
+class _About:
+    """What is known of a layer before it is made."""
 
-    def __init__(self, chunks: Iterable[bytes]) -> None:
-        self._chunks = chunks
+    key: str
+    kind: str
+    title: str
+    codec: Codec
+
+
+class _Content:
+    """Digest and size of a layer before compression."""
+
+    def __init__(self) -> None:
         self.digest = hashlib.sha256()
         self.size = 0
 
-    def __iter__(self) -> Iterator[bytes]:
-        for chunk in self._chunks:
+    def noting(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
+        for chunk in chunks:
             self.digest.update(chunk)
             self.size += len(chunk)
             yield chunk
+
+
+def _opened(frames: Iterable[bytes], codec: Codec, content: _Content) -> Iterator[bytes]:
+    for frame in frames:
+        for _ in content.noting(codec.decompress(frame)):
+            pass
+        yield frame
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import re
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -27,6 +27,7 @@ _LIBRARY = re.compile(r"\.so(\.|$)")
 # The endings by which Python finds extension modules built for it or for any version.
 _EXTENSION = re.compile(r"\.(?:cpython-3\d+-[^/]*|abi3)\.so$")
 _FORMAT = 1
+_REMEMBERED = 4096
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,10 @@ def scan_wheel(path: Path, *, architecture: str) -> Libraries:
     return Libraries(frozenset(homes), dict(sorted(needs.items())))
 
 
+class _NotScanned(Exception):
+    """Raised where there is no record, as what is returned is remembered."""
+
+
 class LibraryRecords:
     """What scans found, one JSON file a wheel and architecture below ``folder``.
 
@@ -80,6 +85,7 @@ class LibraryRecords:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._get = lru_cache(_REMEMBERED)(self._read)
 
     def scan(self, path: Path, sha256: str, *, architecture: str) -> Libraries:
         """Return what the wheel of this hash brings and needs, reading it only the first time."""
@@ -91,10 +97,16 @@ class LibraryRecords:
         return found
 
     def get(self, sha256: str, *, architecture: str) -> Libraries | None:
-        """Return what an earlier scan found."""
+        """Return what an earlier scan found; it never changes."""
+        try:
+            return self._get(sha256, architecture)
+        except _NotScanned:
+            return None
+
+    def _read(self, sha256: str, architecture: str) -> Libraries:
         known = read_record(self._record(sha256, architecture))
         if known is None or known.get("format") != _FORMAT:
-            return None
+            raise _NotScanned
         return Libraries(frozenset(known["provides"]), dict(known["needs"]))
 
     def _record(self, sha256: str, architecture: str) -> Path:

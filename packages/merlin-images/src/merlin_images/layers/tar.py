@@ -19,6 +19,7 @@ LAYER_TIME = 946_684_800
 """Time stamp of what has no time of its own: 2000-01-01. Zip tools refuse years before 1980."""
 
 _BLOCK = 512
+TAR_END = bytes(2 * _BLOCK)
 _BUFFER = 256 * 1024
 _USTAR_SIZE_LIMIT = 8 * 2**30
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -58,7 +59,14 @@ def directories(paths: Iterable[str]) -> list[Entry]:
 
 
 def tar_stream(entries: Iterable[Entry], *, mtime: int) -> Iterator[bytes]:
-    """Yield the tar of ``entries`` in the order given, ended by two zero blocks.
+    """Yield the tar of ``entries`` in the order given, ended by two zero blocks; see
+    `tar_fragment`."""
+    yield from tar_fragment(entries, mtime=mtime)
+    yield TAR_END
+
+
+def tar_fragment(entries: Iterable[Entry], *, mtime: int) -> Iterator[bytes]:
+    """Yield ``entries`` in the order given as a part of a tar, which ends with `TAR_END`.
 
     Raises `UnsafePath`, `DuplicatePath` or `SourceChanged` when it comes to the entry at fault, so
     the bytes before it must not be used.
@@ -91,7 +99,8 @@ def tar_stream(entries: Iterable[Entry], *, mtime: int) -> Iterator[bytes]:
                 f"{entry.path} should have {entry.size} bytes but gave {found}.", path=entry.path
             )
         buffer += bytes(-entry.size % _BLOCK)
-    yield bytes(buffer) + bytes(2 * _BLOCK)
+    if buffer:
+        yield bytes(buffer)
 
 
 def check_path(path: str) -> None:

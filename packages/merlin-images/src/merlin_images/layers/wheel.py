@@ -2,23 +2,28 @@
 run on any processor and so are the same in images of all platforms.
 
 The border is a fixed size, not a rank, so adding a package never moves another wheel to another
-layer; and a heavy wheel's layer is keyed by that wheel alone, so different locks share it.
+layer; and a heavy wheel's layer is keyed by that wheel alone, so different locks share it. What a
+small wheel adds to its layer is kept as well: see `merlin_images.layers.fragments`.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+import threading
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from merlin.progress import Progress, Step, step
+from merlin.progress import Progress, step
 from merlin_images.environments.download import WheelCache
 from merlin_images.environments.model import Lock, LockedWheel
-from merlin_images.layers.byte_compiler import ByteCompiler, Compile, byte_code_path
+from merlin_images.layers.byte_compiler import ByteCompiler
 from merlin_images.layers.codecs import Codec
+from merlin_images.layers.errors import LayerDamaged
+from merlin_images.layers.fragments import Fragment, Fragments, disputed, overruled
 from merlin_images.layers.installation import InstalledFile, installed_files
 from merlin_images.layers.layer_store import Layer, LayerStore
 from merlin_images.layers.tar import LAYER_TIME, Entry, directories, tar_stream
@@ -31,7 +36,7 @@ PURE = "pure-Python"
 MOST_LAYERS = 36
 """Of the 127 layers an image may have; the others are for base, runtime and model."""
 
-_WRITER = "wheels-3"
+_WRITER = "wheels-4"
 _DOWNLOADS = 8
 _MAKERS = 2
 
@@ -71,11 +76,12 @@ def wheel_layers(
 ) -> list[tuple[Layer, bool]]:
     """Return the layers of a lock from bottom to top, each with whether it was made now.
 
-    Heavy wheels come by name, the small ones above them. Only wheels of layers that are not in
-    ``store`` are downloaded, several at once, while layers whose wheels are there are being made.
+    Heavy wheels come by name, the small ones above them. Only wheels of which ``store`` has neither
+    their layer nor what they bring to it are downloaded, several at once, while others are being
+    made into layers.
     Where two wheels of a layer own a path, the later by name wins and the progress says so.
-    With ``compiler`` modules get byte code; ``scan`` is shown each wheel of a layer before the
-    layer is made, ``finished`` each layer as soon as it is there, in any order.
+    With ``compiler`` modules get byte code; ``scan`` is shown each wheel before it is made into
+    layers, ``finished`` each layer as soon as it is there, in any order.
     Raises `UnsafeWheel` and what ``wheels`` and ``store`` raise; finished layers stay then.
     """
     version = compiler.version if compiler else ""
@@ -136,7 +142,10 @@ def _groups(lock: Lock, ways: Sequence[str], *, threshold: int) -> list[_Group]:
 
 
 class _Maker:
-    """Makes layers in a few threads: inflating, compressing, hashing all release the GIL."""
+    """Makes layers in a few threads: inflating, compressing, hashing all release the GIL.
+
+    What a wheel gives is made while others are still on their way.
+    """
 
     def __init__(
         self,
@@ -160,70 +169,124 @@ class _Maker:
         self._scan = scan
         self._finished = finished
         self._progress = progress
+        version = compiler.version if compiler else ""
+        self._fragments = Fragments(
+            store.within("fragments"), ways=[prefix, version, python], codec=codec
+        )
+        self._own = threading.local()
 
     def all(self, groups: Sequence[_Group]) -> dict[str, tuple[Layer, bool]]:
         # The largest first, so that no long one starts when all others are done.
-        ordered = sorted(groups, key=lambda group: -group.size)
-        count, size = sum(len(group.wheels) for group in ordered), sum(g.size for g in ordered)
-        with (
-            step(self._progress, f"Fetch {count} wheels", total=size) as fetching,
-            ThreadPoolExecutor(_MAKERS, "layer") as makers,
-            ThreadPoolExecutor(_DOWNLOADS, "wheel") as downloads,
-        ):
-            results: dict[str, Future[tuple[Layer, bool]]] = {}
+        alone = sorted((g for g in groups if len(g.wheels) == 1), key=lambda group: -group.size)
+        joined = [group for group in groups if len(group.wheels) > 1]
+        parts = sorted((w for g in joined for w in g.wheels), key=lambda wheel: -wheel.size)
+        known = {wheel: found for wheel in parts if (found := self._fragments.get(wheel))}
+        missing = [wheel for wheel in parts if wheel not in known]
+        with ExitStack() as stack:
+            fetch = self._fetching([*(g.wheels[0] for g in alone), *missing], stack)
+            begin = partial(self._begin, stack.enter_context(ExitStack()))
+            makers = stack.enter_context(ThreadPoolExecutor(_MAKERS, "layer", begin))
+            downloads = stack.enter_context(ThreadPoolExecutor(_DOWNLOADS, "wheel"))
             try:
-                for group in ordered:
-                    paths = [
-                        downloads.submit(self._wheels.fetch, wheel, fetching.advance)
-                        for wheel in group.wheels
-                    ]
-                    results[group.key] = makers.submit(self._layer, group, paths)
+                results, making = {}, {}
+                for group in alone:
+                    fetched = downloads.submit(fetch, group.wheels[0])
+                    results[group.key] = makers.submit(self._alone, group, fetched)
+                for wheel in missing:
+                    fetched = downloads.submit(fetch, wheel)
+                    making[wheel] = makers.submit(self._fragment, wheel, fetched.result)
+                # Last, as they wait for those before them in the same threads.
+                for group in joined:
+                    results[group.key] = makers.submit(self._joined, group, known, making)
                 return {key: result.result() for key, result in results.items()}
             except BaseException:
                 downloads.shutdown(wait=False, cancel_futures=True)
                 makers.shutdown(wait=False, cancel_futures=True)
                 raise
 
-    def _layer(self, group: _Group, fetched: Sequence[Future[Path]]) -> tuple[Layer, bool]:
-        paths = [future.result() for future in fetched]
+    def _begin(self, interpreters: ExitStack) -> None:
+        """Give the thread that calls this an interpreter of its own."""
+        compiler = self._compiler
+        self._own.compile_module = compiler.starting(interpreters) if compiler else None
+
+    def _fetching(
+        self, wheels: Sequence[LockedWheel], stack: ExitStack
+    ) -> Callable[[LockedWheel], Path]:
+        if not wheels:
+            return self._wheels.fetch
+        size = sum(wheel.size for wheel in wheels)
+        running = stack.enter_context(
+            step(self._progress, f"Fetch {len(wheels)} wheels", total=size)
+        )
+        return partial(self._wheels.fetch, advance=running.advance)
+
+    def _installed(self, wheel: LockedWheel, path: Path) -> list[InstalledFile]:
         if self._scan is not None:
-            for wheel, path in zip(group.wheels, paths, strict=True):
-                self._scan(wheel, path)
-        with step(self._progress, f"Make layer {group.title}") as running:
+            self._scan(wheel, path)
+        return installed_files(
+            path,
+            prefix=self._prefix,
+            python=self._python,
+            compile_module=self._own.compile_module,
+        )
+
+    def _alone(self, group: _Group, fetched: Future[Path]) -> tuple[Layer, bool]:
+        path = fetched.result()
+        with step(self._progress, f"Make layer {group.title}"):
             layer, made = self._store.make(
                 group.key,
                 kind="dependency",
                 title=group.title,
                 codec=self._codec,
-                produce=lambda: self._tar(paths, running),
+                produce=lambda: _tar(self._installed(group.wheels[0], path)),
             )
         self._finished(layer)
         return layer, made
 
-    def _tar(self, paths: Sequence[Path], running: Step) -> Iterator[bytes]:
-        with ExitStack() as stack:
-            compiling = stack.enter_context(self._compiler.compiling()) if self._compiler else None
-            entries, shared = self._merged(paths, compiling)
-            if shared:
-                running.detail = f"{len(shared)} paths are in two packages: {', '.join(shared[:3])}"
-            parents = directories(entries)
-            ordered = sorted([*parents, *entries.values()], key=lambda entry: entry.path.encode())
-            yield from tar_stream(ordered, mtime=LAYER_TIME)
+    def _fragment(
+        self, wheel: LockedWheel, fetch: Callable[[], Path], *, without: Collection[str] = ()
+    ) -> Fragment:
+        path = fetch()
+        return self._fragments.make(wheel, lambda: self._installed(wheel, path), without=without)
 
-    def _merged(
-        self, paths: Sequence[Path], compile_module: Compile | None
-    ) -> tuple[dict[str, Entry], list[str]]:
-        """The entries of all wheels by path, and the paths whose owners disagree."""
-        files: dict[str, InstalledFile] = {}
-        shared: list[str] = []
-        for path in paths:
-            for file in installed_files(
-                path, prefix=self._prefix, python=self._python, compile_module=compile_module
-            ):
-                before = files.get(file.entry.path)
-                if before is not None and before.digest != file.digest:
-                    shared.append(file.entry.path)
-                    # Byte code is not checked against its source when it is loaded.
-                    files.pop(byte_code_path(file.entry.path, self._python), None)
-                files[file.entry.path] = file
-        return {path: file.entry for path, file in files.items()}, shared
+    def _joined(
+        self,
+        group: _Group,
+        known: Mapping[LockedWheel, Fragment],
+        making: Mapping[LockedWheel, Future[Fragment]],
+    ) -> tuple[Layer, bool]:
+        with step(self._progress, f"Make layer {group.title}") as running:
+            whole = [known.get(wheel) or making[wheel].result() for wheel in group.wheels]
+            if shared := disputed(whole):
+                running.detail = f"{len(shared)} paths are in two packages: {', '.join(shared[:3])}"
+            try:
+                layer, made = self._join(group, whole)
+            except LayerDamaged:
+                # What is damaged was dropped: it is made anew of its wheel.
+                layer, made = self._join(group, [self._part(wheel) for wheel in group.wheels])
+        self._finished(layer)
+        return layer, made
+
+    def _part(self, wheel: LockedWheel, without: Collection[str] = ()) -> Fragment:
+        return self._fragments.get(wheel, without=without) or self._fragment(
+            wheel, partial(self._wheels.fetch, wheel), without=without
+        )
+
+    def _join(self, group: _Group, whole: Sequence[Fragment]) -> tuple[Layer, bool]:
+        def frames() -> Iterator[bytes]:
+            left_out = overruled(whole, python=self._python)
+            parts = zip(group.wheels, whole, left_out, strict=True)
+            return self._fragments.frames(
+                [self._part(wheel, lost) if lost else part for wheel, part, lost in parts]
+            )
+
+        return self._store.join(
+            group.key, kind="dependency", title=group.title, codec=self._codec, frames=frames
+        )
+
+
+def _tar(files: Sequence[InstalledFile]) -> Iterator[bytes]:
+    entries = [file.entry for file in files]
+    parents = directories(entry.path for entry in entries)
+    ordered = sorted([*parents, *entries], key=lambda entry: entry.path.encode())
+    return tar_stream(ordered, mtime=LAYER_TIME)

@@ -71,6 +71,19 @@ def test_a_wheel_is_opened_once(
     assert records.get("abc", architecture="arm64") is None
 
 
+def test_records_are_read_once_and_looked_for_until_they_are_there(
+    tmp_path: Path, make_wheel: WheelFactory, make_elf: MakeElf
+) -> None:
+    wheel = make_wheel({EXTENSION: make_elf(["libGL.so.1"])})
+    records, others = LibraryRecords(tmp_path / "records"), LibraryRecords(tmp_path / "records")
+    assert records.get("abc", architecture="amd64") is None
+    found = others.scan(wheel, "abc", architecture="amd64")
+    assert records.get("abc", architecture="amd64") == found
+    [record] = (tmp_path / "records").iterdir()
+    record.unlink()
+    assert records.get("abc", architecture="amd64") == found
+
+
 def test_another_wheel_may_bring_what_is_needed() -> None:
     qt = Libraries(frozenset({"libQt.so.6"}), {"libGL.so.1": "Qt.so"})
     app = Libraries(frozenset(), {"libQt.so.6": "app.so", "libGL.so.1": "app.so"})

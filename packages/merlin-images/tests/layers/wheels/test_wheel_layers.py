@@ -199,7 +199,7 @@ def test_a_hostile_wheel_leaves_no_layer(tmp_path: Path, make_wheel: MakeWheel) 
     bad = make_wheel({"bad/x.py": b""}, name="bad", record={"bad/x.py": f"sha256={'A' * 43}"})
     with pytest.raises(UnsafeWheel, match=r"bad/x\.py"):
         layers_of(locked(cache, good, bad), cache, store)
-    assert not list((tmp_path / "store").rglob("blobs/sha256/*"))
+    assert not list((tmp_path / "store/blobs").rglob("*"))
 
 
 def test_a_wheel_that_cannot_be_had(tmp_path: Path, make_wheel: MakeWheel) -> None:
