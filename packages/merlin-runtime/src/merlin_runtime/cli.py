@@ -60,12 +60,6 @@ def main(argv: Sequence[str], environ: MutableMapping[str, str]) -> int:
     options = parser.parse_args(argv)
     if options.batch and not options.dry_run:
         parser.error("--batch is for --dry-run: models of prediction jobs are not served")
-    request = None
-    if options.smoke_test:
-        try:
-            request = _request(options.smoke_test)
-        except OSError as error:
-            parser.error(f"--smoke-test: {options.smoke_test} cannot be read: {error.strerror}")
     if options.exit_with_parent is not None:
         parent_death.exit_with(options.exit_with_parent or os.getppid())
     signal.signal(signal.SIGTERM, _stop_early)
@@ -84,7 +78,7 @@ def main(argv: Sequence[str], environ: MutableMapping[str, str]) -> int:
             f"PUBLISHER_ENABLED needs {missing}, which the model's environment lacks."
         )
     if options.smoke_test is not None:
-        return _smoke_test(settings, request)
+        return _smoke_test(settings, options.smoke_test)
     if options.dry_run:
         return _dry_run(settings, batch=options.batch)
     return _serve(settings, options.workers)
@@ -107,8 +101,13 @@ def _dry_run(settings: Settings, *, batch: bool) -> int:
     return exit_codes.STOPPED
 
 
-def _smoke_test(settings: Settings, request: Optional[bytes]) -> int:
+def _smoke_test(settings: Settings, file: str) -> int:
     from merlin_runtime.smoke.stages import smoke_test  # noqa: PLC0415
+
+    try:
+        request = _request(file) if file else None
+    except OSError as error:
+        return _wrong_usage(f"--smoke-test: {file} cannot be read: {error.strerror}.")
 
     def log(raised: BaseException) -> None:
         _LOG.error("The smoke test failed.", exc_info=raised)
