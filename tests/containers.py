@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -34,6 +35,22 @@ class Podman:
             yield cls(root)
         finally:
             shutil.rmtree(root)
+
+    @property
+    def command(self) -> str:
+        """As a person would type it."""
+        return shlex.join(self._command)
+
+    def images(self) -> list[str]:
+        """IDs of the images in the storage."""
+        listed = subprocess.run(
+            [*self._command, "images", "--quiet", "--no-trunc"],
+            check=True,
+            timeout=60,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        return listed.stdout.split()
 
     @contextmanager
     def served(self, image: str) -> Iterator[str]:

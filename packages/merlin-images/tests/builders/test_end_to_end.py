@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -47,18 +47,6 @@ def paths_of(registry: ImageRegistry, built: BuiltImage) -> set[str]:
             with open_tar(layer.media_type, chunks) as archive:
                 paths.update(archive.getnames())
     return paths
-
-
-@pytest.fixture(scope="module")
-def podman() -> Iterator[Podman]:
-    with Podman.opened() as opened:
-        yield opened
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What one build leaves for the next: the base image above all."""
-    return tmp_path_factory.mktemp("cache")
 
 
 @pytest.mark.parts("skopeo", "podman")

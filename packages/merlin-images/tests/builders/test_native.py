@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -13,6 +14,7 @@ import pytest
 from merlin.artifacts.memory import MemoryStore
 from merlin.artifacts.store import ArtifactStore
 from merlin.progress import Silent
+from merlin_images.builders import assembly
 from merlin_images.builders.contract import CONDA, BuilderContract
 from merlin_images.builders.native import NativeBuilder
 from merlin_images.builders.port import BuildRequest
@@ -20,15 +22,18 @@ from merlin_images.image import annotation_keys
 from merlin_images.image.errors import BaseNotFound, BasePythonMismatch, BaseUnsuitable
 from merlin_images.image.stored import read_image
 from merlin_images.image.validate import validate
+from merlin_images.layers import model as model_layer
 from merlin_images.layers.runtime import PythonNotSupported
+from merlin_images.registry import limits
 from merlin_images.registry.embedded.storage import RegistryStorage
-from merlin_images.registry.errors import BlobsMissing, RegistryUnavailable
+from merlin_images.registry.errors import BlobsMissing, LayerTooLarge, RegistryUnavailable
 from merlin_images.registry.layout import LayoutRegistry
 from merlin_images.registry.memory import MemoryRegistry
 from merlin_images.registry.port import BlobWrite, Descriptor, ImageRegistry
 from merlin_images.registry.reference import Reference
 from merlin_images.registry.samples import describe
 
+FILES = {"conda.yaml": CONDA.encode(), "python_model.pkl": b"pickle"}
 MakeBase = Callable[..., str]
 MakeCache = Callable[[], Path]
 
@@ -321,8 +326,9 @@ def test_base_and_labels_are_recorded(
 ) -> None:
     built = builder.build(replace(wanted, labels={"team": "risk"}), Silent())
     image = read_image(registry, built.reference)
-    assert image.manifest.annotations[annotation_keys.BASE_NAME] == base
-    assert image.manifest.annotations[annotation_keys.BASE_DIGEST].startswith("sha256:")
+    [entry] = LayoutRegistry(Path(base.removeprefix("layout:"))).entries()
+    assert image.manifest.annotations[annotation_keys.BASE_NAME] == f"layout:{entry.digest}"
+    assert image.manifest.annotations[annotation_keys.BASE_DIGEST] == entry.digest
     assert image.config["config"]["Labels"]["team"] == "risk"
     assert len(image.config["history"]) == len(built.layers)
 
@@ -496,3 +502,64 @@ def test_a_python_the_runtime_does_not_run_on_is_refused(
     store.write("7/model/conda.yaml", [b"dependencies: [python=3.8, pip]"])
     with pytest.raises(PythonNotSupported, match=r"3\.8"):
         builder.build(wanted, Silent())
+
+
+def test_where_a_base_s_folder_lies_is_not_in_the_image(
+    tmp_path: Path, small_base: str, warm_cache: Path
+) -> None:
+    registry, store, digests = MemoryRegistry(), MemoryStore(), set()
+    for name in ("here", "elsewhere"):
+        shutil.copytree(small_base.removeprefix("layout:"), tmp_path / name)
+        request = BuilderContract.request_for(
+            store, Reference("registry.test", name), f"layout:{tmp_path / name}", FILES
+        )
+        built = NativeBuilder(lambda _: registry, warm_cache).build(request, Silent())
+        digests.add(built.reference.digest)
+        image = read_image(registry, built.reference)
+        told = image.manifest.annotations
+        assert told[annotation_keys.BASE_NAME] == f"layout:{told[annotation_keys.BASE_DIGEST]}"
+        assert str(tmp_path) not in f"{image.manifest.to_bytes()!r} {image.config}"
+    assert len(digests) == 1
+
+
+def nothing_is_sent(request: BuildRequest, cache: Path, error: type[Exception], text: str) -> None:
+    registry = Recording()
+    with pytest.raises(error, match=text):
+        NativeBuilder(lambda _: registry, cache).build(request, Silent())
+    assert registry.asked["write_blob"] == 0, "a blob was sent"
+
+
+@pytest.mark.parametrize("most", [3, 5])
+def test_too_many_layers_are_refused_before_anything_is_sent(
+    monkeypatch: pytest.MonkeyPatch, small_base: str, make_cache: MakeCache, most: int
+) -> None:
+    """Weights go to the registry while they are read, so they must wait for the count."""
+    monkeypatch.setattr(assembly, "MOST_LAYERS", most)
+    monkeypatch.setattr(model_layer, "_WEIGHT", 4)
+    request = BuilderContract.request_for(
+        MemoryStore(), Reference("registry.test", "team/fraud"), small_base, FILES
+    )
+    nothing_is_sent(request, make_cache(), BaseUnsuitable, f"runtimes take {most}")
+
+
+def test_a_base_layer_that_the_registry_does_not_take(
+    monkeypatch: pytest.MonkeyPatch, small_base: str, make_cache: MakeCache
+) -> None:
+    monkeypatch.setattr(limits, "_GHCR", ("GitHub's registry", 2500))
+    request = BuilderContract.request_for(
+        MemoryStore(), Reference("ghcr.io", "team/fraud"), small_base, FILES
+    )
+    nothing_is_sent(request, make_cache(), LayerTooLarge, "part 1 has")
+
+
+def test_a_layer_of_packages_that_the_registry_does_not_take(
+    monkeypatch: pytest.MonkeyPatch, small_base: str, make_cache: MakeCache
+) -> None:
+    monkeypatch.setattr(limits, "_GHCR", ("GitHub's registry", 50_000))
+    request = BuilderContract.request_for(
+        MemoryStore(), Reference("ghcr.io", "team/fraud"), small_base, FILES
+    )
+    registry = Recording()
+    with pytest.raises(LayerTooLarge, match="GitHub's registry"):
+        NativeBuilder(lambda _: registry, make_cache()).build(request, Silent())
+    assert list(registry.tags(request.target)) == []

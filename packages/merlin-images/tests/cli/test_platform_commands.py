@@ -67,7 +67,9 @@ def test_every_command_knows_an_index(
     copied = f"layout:{tmp_path / 'copy'}:1"
     assert told("copy", image, copied)["digest"] == whole["digest"]
     assert told("diff", image, copied, "--platform", "linux/arm64")["facts"] == []
-    newer = write_bases(tmp_path / "newer", {"amd64": None, "arm64": None})
+    newer = write_bases(
+        tmp_path / "newer", dict.fromkeys(("amd64", "arm64"), ("etc/issue", b"newer"))
+    )
     [rebased] = told("rebase", image, "--base", newer)
     assert rebased["before"] == whole["digest"] != rebased["after"]
     assert told("validate", image)["digest"] == rebased["after"]

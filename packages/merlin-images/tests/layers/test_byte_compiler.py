@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import marshal
+import os
+import random
+import shutil
+import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from importlib.machinery import SourcelessFileLoader
 from pathlib import Path
 
@@ -55,6 +61,68 @@ def test_it_does_not_depend_on_what_was_compiled_before() -> None:
     forward, backward = compiled("/a.py", "/b.py", "/empty.py"), compiled("/empty.py", "/b.py")
     assert forward["/b.py"] == backward["/b.py"]
     assert marshal.loads((forward["/empty.py"] or b"")[16:])
+
+
+def test_it_depends_on_nothing_but_the_module() -> None:
+    """Modules of the standard library, compiled after others and beside others, time and again."""
+    folder = Path(os.__file__).parent
+    modules = [*folder.glob("*.py"), *(folder / "asyncio").glob("*.py")][::2]
+    sources = {f"/{path.relative_to(folder)}": path.read_bytes() for path in sorted(modules)}
+
+    def compile_all(seed: int) -> dict[str, str | None]:
+        order = list(sources)
+        random.Random(seed).shuffle(order)
+        digests: dict[str, str | None] = {}
+        with HERE.compiling() as compile_module:
+            for path in order[: len(order) * 2 // 3]:
+                made = compile_module(path, sources[path])
+                digests[path] = hashlib.sha256(b"".join(made[1]())).hexdigest() if made else None
+        return digests
+
+    seen: dict[str, set[str | None]] = {}
+    with ThreadPoolExecutor(4) as workers:
+        for digests in workers.map(compile_all, range(6)):
+            for path, digest in digests.items():
+                seen.setdefault(path, set()).add(digest)
+    assert len(seen) == len(sources) > 80
+    assert [path for path, digests in seen.items() if len(digests) > 1] == []
+
+
+@pytest.mark.parametrize("version", ["3.9", "3.10", "3.11", "3.13"])
+def test_sets_are_written_in_one_order_or_not_at_all(version: str) -> None:
+    """Before Python 3.11 the place of None in a set follows from its address."""
+    python = shutil.which(f"python{version}")
+    # Behind a name on the path may be pyenv, which wants to be told once more.
+    environment = {**os.environ, "PYENV_VERSION": version}
+    if python is None or subprocess.run([python, "-V"], env=environment, check=False).returncode:
+        pytest.skip(f"there is no python{version} here")
+    compiler = ByteCompiler(version, lambda: Interpreter((python,), environment))
+    sets = "\n".join(f"def f{n}(x): return x in {{None, {n}, 'b{n}'}}" for n in range(40))
+    nested = "def f(x):\n    def g(y): return y in {(1, (None,)), 2}\n    return g\n"
+    plain = "def f(x): return x in {1, 'a', (2, 'b')} or x in (None, 1)\n"
+
+    def compile_all() -> list[bytes | None]:
+        with compiler.compiling() as compile_module:
+            made = [
+                compile_module("/m.py", text.encode()) for text in (plain, sets, nested, "x = 1")
+            ]
+            return [b"".join(each[1]()) if each else None for each in made]
+
+    first = compile_all()
+    assert all(compile_all() == first for _ in range(5))
+    is_old = tuple(map(int, version.split("."))) < (3, 11)
+    assert [each is None for each in first] == [False, is_old, is_old, False]
+
+
+def test_half_an_answer_is_no_byte_code() -> None:
+    """An interpreter that is killed may have written the length and a part of what it made."""
+    program = "import sys; sys.stdout.buffer.write(bytes([100, 0, 0, 0]) + b'half')"
+    dying = ByteCompiler("python9.9", lambda: Interpreter((sys.executable, "-c", program)))
+    with (
+        pytest.raises(ByteCompilationFailed, match=r"python9\.9 died of //a\.py"),
+        dying.compiling() as compile_module,
+    ):
+        compile_module("/a.py", MODULES["/a.py"])
 
 
 @pytest.mark.parametrize("source", [b"print 'Python 2'", b"\xff\xfe", b"a\0b"])

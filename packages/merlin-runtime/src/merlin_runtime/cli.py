@@ -36,11 +36,14 @@ examples:
     curl -d '{"instances": [[5.1, 3.5, 1.4, 0.2]]}' localhost:8080/v1/models/iris-1:predict
   Only see whether the model loads in this environment:
     python -m merlin_runtime serve --model-dir ./model --dry-run
+  See whether its packages can be imported, it loads, and predicts the example logged with it:
+    python -m merlin_runtime serve --model-dir ./model --smoke-test
   Serve on a socket the starting process (4711) holds open, and end when that process ends:
     python -m merlin_runtime serve --model-dir ./model --fd 3 --exit-with-parent 4711
 
 exit codes: 0 stopped, or dry run passed; 2 wrong option; 3 the model cannot be loaded;
-4 the address cannot be listened on. With 3 and 4 the last line of standard output is JSON.
+4 the address cannot be listened on; 5 the example of a smoke test gets no prediction. With 3 to 5
+the last line of standard output is JSON.
 """
 
 _LOG = logging.getLogger("merlin_runtime")
@@ -74,6 +77,8 @@ def main(argv: Sequence[str], environ: MutableMapping[str, str]) -> int:
         return _wrong_usage(
             f"PUBLISHER_ENABLED needs {missing}, which the model's environment lacks."
         )
+    if options.smoke_test is not None:
+        return _smoke_test(settings, options.smoke_test)
     if options.dry_run:
         return _dry_run(settings, batch=options.batch)
     return _serve(settings, options.workers)
@@ -94,6 +99,24 @@ def _dry_run(settings: Settings, *, batch: bool) -> int:
         return _load_failed(failure)
     _LOG.info("dry run success", extra={"fields": {"type": kind, "seconds": phases.seconds}})
     return exit_codes.STOPPED
+
+
+def _smoke_test(settings: Settings, file: str) -> int:
+    from merlin_runtime.smoke.stages import smoke_test  # noqa: PLC0415
+
+    try:
+        request = _request(file) if file else None
+    except OSError as error:
+        return _wrong_usage(f"--smoke-test: {file} cannot be read: {error.strerror}.")
+
+    def log(raised: BaseException) -> None:
+        _LOG.error("The smoke test failed.", exc_info=raised)
+
+    return smoke_test(settings, request, _last_line, log)
+
+
+def _request(file: str) -> bytes:
+    return sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
 
 
 def _serve(settings: Settings, workers: int) -> int:
@@ -304,6 +327,14 @@ def _parser(defaults: Defaults) -> argparse.ArgumentParser:
     )
     add("--dry-run", action="store_true", help="load the model, then exit")
     add("--batch", action="store_true", help="with --dry-run: it is a model of prediction jobs")
+    add(
+        "--smoke-test",
+        nargs="?",
+        const="",
+        metavar="FILE",
+        help="import the packages, load the model, predict the example logged with it, or the "
+        "request in FILE (- is standard input), telling each stage as JSON, then exit",
+    )
     return parser
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 STOPPED = 0
-"""Asked to stop and did, or a dry run that loaded the model."""
+"""Asked to stop and did, or a dry run or smoke test that passed."""
 
 USAGE = 2
 """Wrong option or environment variable; argparse uses the same number."""
@@ -14,3 +14,6 @@ JSON object ``{"event": "load_failed", "code": "model_load_failed", "error": ...
 
 ADDRESS_UNAVAILABLE = 4
 """The address cannot be listened on; the last line has ``"event": "listen_failed"``."""
+
+EXAMPLE_FAILED = 5
+"""The model is loaded and has no answer for the example it was given (``--smoke-test``)."""

@@ -50,10 +50,10 @@ class Signs(Protocol):
 
 @dataclass(frozen=True)
 class Attachment:
-    """One document beside an image. ``annotations`` stand in its manifest and in lists of
-    referrers, so that a reader need not fetch what it does not want."""
+    """One document beside an image. ``kind`` is what people call it; ``annotations`` stand in its
+    manifest and in lists of referrers, so that a reader need not fetch what it does not want."""
 
-    kind: Kind
+    kind: str
     artifact_type: str
     body: bytes
     annotations: Mapping[str, str] = field(default_factory=dict)

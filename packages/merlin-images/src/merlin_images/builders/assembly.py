@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from merlin_images.builders.port import BuildRequest
@@ -13,6 +13,7 @@ from merlin_images.image.config import AddedLayer, Run, environment, extend_conf
 from merlin_images.image.debian_tree import NONROOT
 from merlin_images.image.errors import BaseUnsuitable
 from merlin_images.image.manifest import Manifest, digest_of
+from merlin_images.layers import wheel
 from merlin_images.layers.layer_store import Layer
 from merlin_images.layers.model import MODEL_PREFIX
 from merlin_images.layers.runtime import VENV_PREFIX, Runtime
@@ -81,6 +82,19 @@ def assemble(
         },
     )
     return Assembled(config, descriptor, manifest)
+
+
+def check_plan(base: Base, of_model: int, lock: Callable[[], Lock]) -> None:
+    """Raise `BaseUnsuitable` if the image would have too many layers, before any is there.
+
+    ``of_model`` is the number of the model's layers. ``lock`` may take its time, and is asked for
+    only if some lock could come to too many. A layer of Debian packages is not counted: it may turn
+    out to be needless, and `assemble` counts again.
+    """
+    of_runtime = of_system = 1
+    own = of_model + of_runtime
+    if len(base.layers) + own + of_system + wheel.MOST_LAYERS + wheel.SMALL_LAYERS > MOST_LAYERS:
+        check_layer_count(base, own + len(wheel.planned_layers(lock())))
 
 
 def check_layer_count(base: Base, added: int) -> None:

@@ -26,6 +26,7 @@ from merlin_images.builders.leases import Leases
 from merlin_images.builders.port import BuildRequest, BuiltImage, LayerReport
 from merlin_images.builders.push import Blob, Pusher, base_blob
 from merlin_images.builders.pushes import Pushes, Threads
+from merlin_images.builders.room import ChecksRoom, check_room
 from merlin_images.builders.single_flight import SingleFlight
 from merlin_images.builders.stored_builds import content_tag, read_report
 from merlin_images.builders.system_libraries import SystemLibraries
@@ -194,18 +195,21 @@ class NativeBuilder:
                 platform=self._target,
                 progress=progress,
             )
+            locking = threads.submit(self._lock_for, spec, request.created, choosing, progress)
+            fitting = threads.submit(check_room, choosing, locking, model, request.target.host)
             installing = threads.submit(
-                self._dependencies, spec, request.created, choosing, pushes, progress=progress
+                self._dependencies, locking, choosing, fitting, pushes, progress=progress
             )
             copying = threads.submit(
                 model_layers,
                 model,
                 self._layers,
                 codec=self._codec,
-                send=pusher.stream,
+                send=ChecksRoom(fitting, pusher),
                 progress=progress,
             )
             base = choosing.result()
+            fitting.result()
             pushes.start(base_blob(layer, base, request.target) for layer in base.layers)
             lock, dependencies = installing.result()
             system = self._system_layers(base, lock, model, progress)
@@ -245,27 +249,33 @@ class NativeBuilder:
             )
         )
 
-    def _dependencies(
-        self,
-        spec: EnvironmentSpec,
-        created: datetime,
-        choosing: Future[Base],
-        pushes: Pushes,
-        *,
-        progress: Progress,
-    ) -> tuple[Lock, list[tuple[Layer, bool]]]:
-        lock = self._resolver.lock(
+    def _lock_for(
+        self, spec: EnvironmentSpec, created: datetime, choosing: Future[Base], progress: Progress
+    ) -> Lock:
+        return self._resolver.lock(
             spec,
             Target(self._triple(choosing), spec.python),
             runtime_requirements=self._runtime_requirements,
             as_of=created,
             progress=progress,
         )
+
+    def _dependencies(
+        self,
+        locking: Future[Lock],
+        choosing: Future[Base],
+        fitting: Future[None],
+        pushes: Pushes,
+        *,
+        progress: Progress,
+    ) -> tuple[Lock, list[tuple[Layer, bool]]]:
+        lock = locking.result()
         if not choosing.done():
             # A base in the making takes seconds, and layers with byte code wait for its Python.
             self._wheels.fetch_all(lock.wheels)
         base = choosing.result()
         check_runs(lock.wheels, base.name, base.libc)
+        fitting.result()
         layers = wheel_layers(
             lock,
             self._wheels,

@@ -19,6 +19,7 @@ from merlin_images.image.manifest import digest_of
 from merlin_images.layers.layer_store import LayerStore
 from merlin_images.registry.digests import describe_chunks, verified
 from merlin_images.registry.errors import BlobsMissing
+from merlin_images.registry.limits import check_layer_fits
 from merlin_images.registry.port import (
     OCI_MANIFEST,
     BlobWrite,
@@ -114,6 +115,7 @@ class Pusher:
     def _write(self, blob: Blob) -> BlobWrite:
         host, name = self._repository.host, self._repository.repository
         digest = blob.descriptor.digest
+        check_layer_fits(host, blob.title, blob.descriptor.size)
         with step(self._progress, f"Push {blob.title}", total=blob.descriptor.size) as running:
             outcome = self._registry.write_blob(
                 self._repository,

@@ -118,7 +118,20 @@ def _refusal(
 
 
 def _advice(libraries: Sequence[str], wheels: Sequence[str], asked: SystemPackageList) -> str:
-    known = sorted({package_of(name) for name in libraries} - {"", *asked.packages})
+    advice = [packages_advice(libraries, asked=asked.packages)]
+    advice += [
+        f"Or use {INSTEAD[name]} instead of {name}, which does without."
+        for name in wheels
+        if name in INSTEAD
+    ]
+    advice.append("A library that is not needed is written there as !name.")
+    return " ".join(filter(None, advice))
+
+
+def packages_advice(libraries: Sequence[str], *, asked: Sequence[str] = ()) -> str:
+    """Say which Debian packages to ask for so that these libraries are there; ``asked`` are those
+    that are asked for already."""
+    known = sorted({package_of(name) for name in libraries} - {"", *asked})
     unknown = [name for name in libraries if not package_of(name)]
     advice = []
     if known:
@@ -128,10 +141,4 @@ def _advice(libraries: Sequence[str], wheels: Sequence[str], asked: SystemPackag
             f"Write the Debian packages that have {', '.join(unknown)} into {FILE} in the model's "
             "folder, or choose a base image that has them."
         )
-    advice += [
-        f"Or use {INSTEAD[name]} instead of {name}, which does without."
-        for name in wheels
-        if name in INSTEAD
-    ]
-    advice.append("A library that is not needed is written there as !name.")
     return " ".join(advice)

@@ -10,7 +10,9 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
 
 from merlin.artifacts import open_store
 from merlin.artifacts.local import LocalStore
@@ -22,6 +24,7 @@ from merlin_images.builders.platforms import open_builder
 from merlin_images.builders.port import BuildRequest, BuiltImage, ModelSource
 from merlin_images.builders.stored_builds import put_tag
 from merlin_images.cli.common import DEFAULTS, Common, app, default_cache, naming, shown
+from merlin_images.cli.smoke import SMOKE_DEFAULTS, SmokeOptions, SmokeTest, told
 from merlin_images.environments.credentials import IndexCredentials
 from merlin_images.environments.model_types import MODEL_TYPES
 from merlin_images.image.errors import InvalidImage, InvalidModel
@@ -31,8 +34,8 @@ from merlin_images.image.inspect import describe_image
 from merlin_images.image.locations import LAYOUT, locate, locate_target
 from merlin_images.image.validate import check_image
 from merlin_images.layers.model import NoModel
-from merlin_images.layers.tar import check_path
 from merlin_images.registry.reference import Reference
+from merlin_images.smoke.report import SmokeReport
 
 
 class UnknownModelType(MerlinError):
@@ -62,6 +65,8 @@ def build(
     locks: str = "",
     label: list[str] | None = None,
     digest_file: Path | None = None,
+    smoke: Annotated[bool, Parameter(negative=())] = False,
+    options: SmokeOptions = SMOKE_DEFAULTS,
     common: Common = DEFAULTS,
 ) -> None:
     """Build the image of a model folder and push it.
@@ -119,6 +124,9 @@ def build(
         NAME=VALUE to put into the image's configuration; may be given several times.
     digest_file
         File to write the digest to, such as a container's termination log.
+    smoke
+        Run the image when it is pushed, as `merlin image smoke` does. If that fails, the command
+        does; the image stays under its first tag, and gets no other.
     """
     began = time.monotonic()
     store = _store(model)
@@ -128,6 +136,7 @@ def build(
             f"There is no model type {model_type!r}.",
             hint=f"Did you mean {close[0]}?" if close else f"Types: {', '.join(MODEL_TYPES)}.",
         )
+    test = SmokeTest(options, common) if smoke else None
     registry, target = locate_target(to[0], common.open)
     more = [locate_target(place, common.open)[1] for place in to[1:]]
     _check_places(to, target, more)
@@ -154,12 +163,19 @@ def build(
     )
     with common.progress() as progress:
         built = replace(builder.build(request, progress), seconds=time.monotonic() - began)
-        for place in more:
-            put_tag(registry, built.reference, place.tag)
+        image, report = shown(to[0], built.reference), None
+        if test is not None:
+            report = test.run(registry, built.reference, name=image, progress=progress)
+        if report is None or report.failure is None:
+            for place in more:
+                put_tag(registry, built.reference, place.tag)
     if digest_file is not None:
         # Not renamed into place: a container's termination log is a mount of its own.
         digest_file.write_text(built.reference.digest)
-    common.tell(_told(built), {**built.to_dict(), "image": shown(to[0], built.reference)})
+    tested = {"smoke": report.to_dict()} if report else {}
+    common.tell(_told(built, report), {**built.to_dict(), "image": image, **tested})
+    if report and report.failure:
+        raise report.failure
 
 
 @app.command
@@ -234,7 +250,7 @@ def validate(image: str, /, *, common: Common = DEFAULTS) -> None:
     common.tell(f"Valid: {found.layers} layers, {size}.\n{found.digest}", document)
 
 
-def _told(built: BuiltImage) -> str:
+def _told(built: BuiltImage, report: SmokeReport | None) -> str:
     rows = [
         (
             layer.kind,
@@ -250,6 +266,7 @@ def _told(built: BuiltImage) -> str:
             table(("LAYER", "SIZE", "WHAT WAS DONE", "WHAT IT HOLDS"), rows),
             *(f"Note: {note}" for note in built.notes),
             f"{outcome} in {human_duration(built.seconds)}.",
+            *([told(report)] if report else []),
             built.reference.digest,
         ]
     )
@@ -286,7 +303,7 @@ def _store(model: str) -> ArtifactStore:
     folder = Path(model)
     if not folder.is_dir():
         raise NoModel(f"There is no folder {model}.", hint="Give the folder that was logged.")
-    _refuse_what_a_store_passes_over(folder)
+    _refuse_links(folder)
     return LocalStore(folder)
 
 
@@ -318,16 +335,14 @@ def _created(stated: datetime | None, store: ArtifactStore) -> datetime:
     return max((info.modified for info in store.list()), default=datetime.fromtimestamp(0, UTC))
 
 
-def _refuse_what_a_store_passes_over(model: Path) -> None:
-    """Links and names that are no text are no objects: the image would lack them without a word."""
+def _refuse_links(model: Path) -> None:
+    """A store passes over links, and the image would lack what they stand for without a word."""
     for folder, folders, files in os.walk(model):
         for name in (*folders, *files):
             path = Path(folder, name)
-            relative = str(path.relative_to(model))
-            check_path(relative)
             if path.is_symlink():
                 raise InvalidModel(
-                    f"{relative!a} in {model} is a symbolic link.",
+                    f"{str(path.relative_to(model))!a} in {model} is a symbolic link.",
                     hint="Put the file itself there: links may lead out of the model.",
                 )
 

@@ -24,6 +24,7 @@ from merlin_images.image.errors import (
 )
 from merlin_images.image.layer_bytes import LAYER_PACKINGS
 from merlin_images.image.layer_contents import ContentsReader
+from merlin_images.image.locations import LAYOUT
 from merlin_images.image.platform import Platform
 from merlin_images.image.stored import StoredImage, read_image
 from merlin_images.layers.byte_compiler import ByteCompiler
@@ -54,8 +55,10 @@ class BaseLayer:
 class Base:
     """A base image for one platform.
 
-    ``name`` is what it was asked for by, ``digest`` that of its platform manifest. ``host`` and
-    ``repository`` say where its layers can be mounted from, both empty for a base made here.
+    ``name`` is what it was asked for by, but for a base in a folder ``layout:`` and its digest: it
+    goes into the image, where nobody's folder is to be seen. ``digest`` is that of its platform
+    manifest. ``host`` and ``repository`` say where its layers can be mounted from, both empty for a
+    base made here.
     ``python`` is ``major.minor``, ``python_path`` the interpreter; ``libc`` is ``None`` if unknown.
     ``compiler`` is there if the base's interpreter can be run on this machine.
     """
@@ -95,11 +98,12 @@ def read_base(
         raise BaseUnreachable(f"The base image {name} cannot be read: {error.message}") from error
     except (DigestMismatch, InvalidImage) as error:
         raise BaseUnsuitable(f"The base image {name} is damaged: {error.message}") from error
-    layers = _layers(registry, reference, image, name)
+    digest = image.descriptor.digest
+    recorded = f"{LAYOUT}{digest}" if name.startswith(LAYOUT) else name
     base = Base(
         name=name,
-        digest=image.descriptor.digest,
-        layers=layers,
+        digest=digest,
+        layers=_layers(registry, reference, image, recorded),
         config=image.config,
         python=_python(image.config),
         python_path=python_path(image.config),
@@ -108,7 +112,7 @@ def read_base(
         repository=reference.repository,
     )
     check_fits(base, python=python, platform=platform)
-    return base if base.libc else replace(base, libc=_read_libc(base, contents))
+    return replace(base, name=recorded, libc=base.libc or _read_libc(base, contents))
 
 
 def check_fits(base: Base, *, python: str, platform: Platform) -> None:

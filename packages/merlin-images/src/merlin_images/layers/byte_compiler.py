@@ -4,7 +4,8 @@ Containers may not write beside their modules, so without it every start compile
 imports. Byte code is part of an image's digest, and so must be the same wherever it is made: the
 interpreter is the base's own, its version is part of the layer's key, files carry the hash of their
 source instead of a time (PEP 552, unchecked), and are written in marshal's second version, which
-does not depend on what was compiled before.
+does not depend on what was compiled before. Before Python 3.11 marshal writes sets in the order of
+their hashes, and that of ``None`` is its address: modules with such a constant get no byte code.
 """
 
 from __future__ import annotations
@@ -25,6 +26,18 @@ from merlin_images.layers.errors import ByteCompilationFailed
 _PROGRAM = """
 import importlib.util, marshal, struct, sys, _imp
 read, write = sys.stdin.buffer.read, sys.stdout.buffer.write
+
+def by_address(value):
+    return value in (None, ...) or isinstance(value, tuple) and any(map(by_address, value))
+
+def is_settled(code):
+    for value in code.co_consts:
+        if isinstance(value, frozenset) and any(map(by_address, value)):
+            return False
+        if isinstance(value, type(code)) and not is_settled(value):
+            return False
+    return True
+
 while True:
     head = read(8)
     if not head:
@@ -32,7 +45,10 @@ while True:
     path, size = struct.unpack("<II", head)
     path, source = read(path).decode("utf-8", "surrogateescape"), read(size)
     try:
-        code = marshal.dumps(compile(source, path, "exec", dont_inherit=True), 2)
+        code = compile(source, path, "exec", dont_inherit=True)
+        if sys.version_info < (3, 11) and not is_settled(code):
+            raise ValueError("has a set in an order of its own")
+        code = marshal.dumps(code, 2)
     except Exception:
         write(struct.pack("<I", 0))
     else:
@@ -121,6 +137,8 @@ class ByteCompiler:
             code = process.stdout.read(size)
         except (BrokenPipeError, struct.error) as error:
             raise ByteCompilationFailed(f"{self.version} died of /{path}.") from error
+        if len(code) < size:
+            raise ByteCompilationFailed(f"{self.version} died of /{path}.")
         if not code:
             return None
         start = file.seek(0, 2)

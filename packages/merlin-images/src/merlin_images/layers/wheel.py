@@ -36,6 +36,9 @@ PURE = "pure-Python"
 MOST_LAYERS = 36
 """Of the 127 layers an image may have; the others are for base, runtime and model."""
 
+SMALL_LAYERS = 2
+"""Beside those of heavy wheels: one for any processor, one for one."""
+
 _WRITER = "wheels-4"
 _DOWNLOADS = 8
 _MAKERS = 2

@@ -1,7 +1,8 @@
 """An OCI image layout: a folder that other tools read and write too (image-spec, image-layout.md).
 
 One folder holds images of several repositories: an entry of ``index.json`` is annotated with the
-full reference (``host/repository:tag``, or ``host/repository@digest`` for what has no tag).
+full reference: one for each tag (``host/repository:tag``), and one for a manifest that has no tag
+(``host/repository@digest``), so a folder of one image has one entry.
 Entries that other tools wrote with a bare tag, or with no name at all, are found under that tag,
 or any tag, of whichever repository is asked for. Blobs are shared by all.
 """
@@ -67,11 +68,12 @@ class LayoutRegistry:
             )
         self.write_blob(reference, descriptor, lambda: [body])
         with self._changing() as entries:
-            names = {_by_digest(reference, descriptor.digest)}
+            unnamed: list[Descriptor] = []
             if reference.tag:
-                names.add(_by_tag(reference))
-            entries[:] = [each for each in entries if each.annotations.get(REF_NAME) not in names]
-            entries += [replace(descriptor, annotations={REF_NAME: name}) for name in names]
+                unnamed = _take(entries, _by_tag(reference))
+                entries.append(replace(descriptor, annotations={REF_NAME: _by_tag(reference)}))
+            for manifest in (descriptor, *unnamed):
+                _keep_listed(entries, reference, manifest)
         return descriptor
 
     def read_blob(
@@ -105,24 +107,21 @@ class LayoutRegistry:
 
     def delete_manifest(self, reference: Reference) -> None:
         """Take entries away; blobs stay, they may be another image's."""
-        start = f"{reference.host}/{reference.repository}"
         with self._changing() as entries:
-
-            def goes(entry: Descriptor) -> bool:
-                name = entry.annotations.get(REF_NAME, "")
-                if reference.digest:
-                    ours = name.startswith((f"{start}:", f"{start}@"))
-                    return ours and entry.digest == reference.digest
-                return name == _by_tag(reference)
-
-            entries[:] = [entry for entry in entries if not goes(entry)]
+            if reference.digest:
+                entries[:] = [
+                    entry
+                    for entry in entries
+                    if entry.digest != reference.digest or not _is_of(entry, reference)
+                ]
+                return
+            for manifest in _take(entries, _by_tag(reference)):
+                _keep_listed(entries, reference, manifest)
 
     def referrers(self, reference: Reference, *, artifact_type: str = "") -> list[Descriptor]:
-        start = f"{reference.host}/{reference.repository}@"
+        own = {entry.digest: entry for entry in self.entries() if _is_of(entry, reference)}
         found = []
-        for entry in self.entries():
-            if not entry.annotations.get(REF_NAME, "").startswith(start):
-                continue
+        for entry in own.values():
             body = b"".join(self.read_blob(reference, entry))
             links = read_links(entry.media_type, body, entry.digest)
             if links.subject is not None and links.subject.digest == reference.digest:
@@ -137,12 +136,7 @@ class LayoutRegistry:
             tagged = [entry for entry in foreign if _is_named(entry, reference.tag)]
             unnamed = [entry for entry in foreign if REF_NAME not in entry.annotations]
             return next(iter([*named, *tagged, *unnamed]), None)
-        start = f"{reference.host}/{reference.repository}"
-        own = [
-            entry
-            for entry in entries
-            if entry.annotations.get(REF_NAME, "").startswith((f"{start}:", f"{start}@"))
-        ]
+        own = [entry for entry in entries if _is_of(entry, reference)]
         return self._within([*own, *foreign], reference.digest)
 
     def _within(self, entries: Iterable[Descriptor], digest: str) -> Descriptor | None:
@@ -201,6 +195,26 @@ def _by_tag(reference: Reference) -> str:
 
 def _by_digest(reference: Reference, digest: str) -> str:
     return f"{reference.host}/{reference.repository}@{digest}"
+
+
+def _is_of(entry: Descriptor, repository: Reference) -> bool:
+    start = f"{repository.host}/{repository.repository}"
+    return entry.annotations.get(REF_NAME, "").startswith((f"{start}:", f"{start}@"))
+
+
+def _take(entries: list[Descriptor], name: str) -> list[Descriptor]:
+    """Take the entries of a name out of the list, and return them."""
+    taken = [entry for entry in entries if _is_named(entry, name)]
+    entries[:] = [entry for entry in entries if not _is_named(entry, name)]
+    return taken
+
+
+def _keep_listed(entries: list[Descriptor], repository: Reference, manifest: Descriptor) -> None:
+    """List a manifest of a repository by its digest exactly if it has no tag there."""
+    name = _by_digest(repository, manifest.digest)
+    _take(entries, name)
+    if not any(e.digest == manifest.digest and _is_of(e, repository) for e in entries):
+        entries.append(replace(manifest, annotations={REF_NAME: name}))
 
 
 def _is_named(entry: Descriptor, name: str) -> bool:

@@ -60,7 +60,7 @@ def load_model(
     except ModelLoadFailed:
         raise
     except BaseException as error:  # user code may also call sys.exit
-        raise _explain(error) from error
+        raise explain(error) from error
     if protocol == UPI:
         raise ModelLoadFailed(
             f"A model of type {loaded.kind} has no answer for {UPI}.",
@@ -79,7 +79,7 @@ def check_batch_model(folder: Path, phases: StartupPhases) -> None:
     except ModelLoadFailed:
         raise
     except BaseException as error:  # user code may also call sys.exit
-        raise _explain(error) from error
+        raise explain(error) from error
     if not isinstance(loaded, PythonFunction):
         raise ModelLoadFailed(f"{folder} holds a model of type {loaded.kind}, not a Python model.")
     if not callable(getattr(loaded.instance, "infer", None)):
@@ -105,7 +105,8 @@ def _type_of(folder: Path) -> str:
     )
 
 
-def _explain(error: BaseException) -> ModelLoadFailed:
+def explain(error: BaseException, *, doing: str = "Loading the model") -> ModelLoadFailed:
+    """Return what user code raised while ``doing`` something as an error that names the culprit."""
     where = _failing_line(error)
     if isinstance(error, ModuleNotFoundError) and error.name:
         return ModelLoadFailed(
@@ -122,7 +123,7 @@ def _explain(error: BaseException) -> ModelLoadFailed:
             where=where,
         )
     return ModelLoadFailed(
-        f"Loading the model raised {type(error).__name__}: {_one_line(error)}", where=where
+        f"{doing} raised {type(error).__name__}: {_one_line(error)}", where=where
     )
 
 

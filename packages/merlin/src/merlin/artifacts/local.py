@@ -2,6 +2,8 @@
 
 Every path is walked segment by segment from the root's own descriptor and no symbolic link is
 followed on the way, so nothing that lies in the folder can lead out of it. Links are not objects.
+A file whose name is not Unicode is none either, and listing its folder raises `InvalidKey`, for
+leaving it out without a word would lose it.
 Unlike in a bucket, an object cannot lie below another one: that is an `InvalidKey`.
 """
 
@@ -324,10 +326,17 @@ def _walk(directory: int, segments: Sequence[str]) -> Iterator[ObjectInfo]:
                 continue
             if not segments and entry.name == _INCOMING:
                 continue
-            with contextlib.suppress(UnicodeEncodeError):  # A name that is not text is no key.
+            try:
                 # The slash takes part in the order: "a.txt" comes before "a/b", "a0" after it.
                 order = key_order(f"{entry.name}/" if is_folder else entry.name)
-                entries.append((order, entry.name, is_folder))
+            except UnicodeEncodeError:
+                named = ascii("/".join([*segments, entry.name]))
+                raise InvalidKey(
+                    f"The name of the file {named} is not valid Unicode.",
+                    hint="Rename it: no other store could hold it.",
+                    key=named,
+                ) from None
+            entries.append((order, entry.name, is_folder))
     for _, name, is_folder in sorted(entries):
         path = [*segments, name]
         with contextlib.suppress(*_NO_OBJECT):  # Deleted since the folder was read.

@@ -1,0 +1,1 @@
+"""The smoke test of an image from inside: import, load, predict an example."""
