@@ -130,6 +130,13 @@ class AnswerNotSerialisable(ServingError):
     status = 500
 
 
+class AnswerTooLong(ServingError):
+    """A model that streams, and a client that takes one JSON document, which has a limit."""
+
+    code = "answer_too_long"
+    status = 500
+
+
 class ProtocolNotServed(ServingError):
     """A prediction over HTTP, asked of a deployment that speaks UPI_V1."""
 

@@ -16,6 +16,9 @@ class Model(Protocol):
     It raises `merlin_runtime.errors.InputInvalid` for input the model does not take; any other
     exception is the model's own fault.
 
+    An answer that is an iterator, as of a generator, is a stream of such answers. It is consumed
+    where ``predict`` was called, and closed when nobody waits for more.
+
     With ``is_async``, ``predict`` returns an awaitable instead and is called on one event loop of
     its own, apart from the server's: user code may block there without stopping health answers.
     """

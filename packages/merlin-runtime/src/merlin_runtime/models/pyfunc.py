@@ -16,7 +16,7 @@ import pickle
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Awaitable, Callable, Dict, Mapping, Tuple, Union
+from typing import Any, Callable, Dict, Mapping, Tuple, Union
 
 from merlin_runtime.errors import ModelLoadFailed
 from merlin_runtime.models.mlmodel_file import parse_mlmodel
@@ -161,7 +161,7 @@ def _call_style(python_model: Any, context: Context) -> Tuple[Call, bool]:
 
 
 def _with_headers(method: Callable[..., Any]) -> Tuple[Call, bool]:
-    is_async = inspect.iscoroutinefunction(method)
+    is_async = _is_async(method)
     if _takes_headers(method):
         return (lambda request, headers: method(request, headers=headers)), is_async
     return (lambda request, _: method(request)), is_async
@@ -176,14 +176,14 @@ def _keyed(predict: Callable[..., Any], context: Context) -> Tuple[Call, bool]:
         }
         return predict(context, model_input)
 
-    return call, inspect.iscoroutinefunction(predict)
+    return call, _is_async(predict)
 
 
 def _three_steps(model: Any) -> Tuple[Call, bool]:
     preprocess, _ = _with_headers(model.preprocess)
     infer, postprocess = model.infer, model.postprocess
     steps = (model.preprocess, infer, postprocess)
-    if not any(inspect.iscoroutinefunction(step) for step in steps):
+    if not any(_is_async(step) for step in steps):
         return (
             lambda request, headers: postprocess(infer(preprocess(request, headers)), request)
         ), False
@@ -199,6 +199,10 @@ def _three_steps(model: Any) -> Tuple[Call, bool]:
 async def settled(value: Any) -> Any:
     """Return a value, or what an awaitable comes to."""
     return await value if inspect.isawaitable(value) else value
+
+
+def _is_async(method: Callable[..., Any]) -> bool:
+    return inspect.iscoroutinefunction(method) or inspect.isasyncgenfunction(method)
 
 
 def _takes_headers(method: Callable[..., Any]) -> bool:
@@ -217,8 +221,8 @@ def _positional_parameters(method: Callable[..., Any]) -> int:
     )
 
 
-async def _awaited(answer: Awaitable[Any]) -> Any:
-    return _http_response(await answer)
+async def _awaited(answer: Any) -> Any:
+    return _http_response(await settled(answer))
 
 
 def _http_response(answer: Any) -> Any:

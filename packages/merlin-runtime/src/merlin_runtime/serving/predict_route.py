@@ -6,7 +6,7 @@ import asyncio
 import logging
 import re
 import time
-from typing import Tuple, Union, cast
+from typing import Optional, Tuple, Union, cast
 
 from merlin_runtime.errors import (
     BodyTooLarge,
@@ -31,14 +31,20 @@ from merlin_runtime.serving.asgi import (
     error_headers,
     respond,
 )
-from merlin_runtime.serving.codecs import PLAIN_JSON, Codec
+from merlin_runtime.serving.codecs import PLAIN_JSON, STREAM_CODECS, STREAMED, Codec, accepted
 from merlin_runtime.serving.headers import Headers, request_id_of
 from merlin_runtime.serving.lifecycle import Lifecycle
 from merlin_runtime.serving.metrics import CLIENT_GONE, ServingMetrics
+from merlin_runtime.serving.stream_route import StreamClientGone, StreamRelay
+from merlin_runtime.serving.streams import AnswerStream
 
 PREFIX = "/v1/models/"
 SUFFIX = ":predict"
 V2_INFER = re.compile("/v2/models/(?P<name>[^/]+)(/versions/(?P<version>[^/]+))?/infer")
+GENERATE = re.compile(
+    "/v2/models/(?P<name>[^/]+)(/versions/(?P<version>[^/]+))?/generate(?P<stream>_stream)?"
+)
+"""Triton's extension for any JSON in, and one or many JSON out."""
 
 _LOG = logging.getLogger("merlin_runtime.predict")
 
@@ -77,12 +83,16 @@ class PredictRoute:
         self._metrics.inflight.inc()
         status = CLIENT_GONE
         try:
-            answered, body = await self._answer(scope, headers, receive, answer_headers)
+            answered, body, stream = await self._answer(scope, headers, receive, answer_headers)
             if self._lifecycle.draining:
                 answer_headers.append((b"connection", b"close"))
-            await respond(send, answered, body, answer_headers)
-            status = answered
-        except _ClientGone:
+            if stream is None:
+                await respond(send, answered, body, answer_headers)
+                status = answered
+            else:
+                relay = StreamRelay(stream, scope, receive, send)
+                status = await self._relay(relay, request_id, answer_headers)
+        except (_ClientGone, StreamClientGone):
             pass
         finally:
             seconds = time.perf_counter() - started
@@ -93,40 +103,63 @@ class PredictRoute:
 
     async def _answer(
         self, scope: Scope, headers: Headers, receive: Receive, answer_headers: RawHeaders
-    ) -> Tuple[int, bytes]:
+    ) -> Tuple[int, bytes, Optional[AnswerStream]]:
         error: ServingError
         try:
-            codec = self._codec(scope["path"], headers)
-            body = await self._predict(scope, headers, receive, codec)
+            codec = self._codec(scope, headers)
+            stream = AnswerStream(codec) if isinstance(codec, STREAM_CODECS) else None
+            body = await self._predict(scope, headers, receive, codec, stream)
+            if stream is not None and stream.begun:
+                return 200, b"", stream
             answer_headers.extend(codec.answer_headers)
-            return 200, body  # noqa: TRY300
+            return 200, body, None  # noqa: TRY300
         except ServingError as raised:
             error = raised
         except asyncio.CancelledError:
             # Only the end of the server's grace period cancels a request.
             error = Stopping("The server stopped before the model had an answer.")
-        if isinstance(error, ModelRaised):
-            self._metrics.errors.inc()
-        if error.status >= 500 and error.__cause__ is not None:
-            fields = {"request_id": headers["X-Request-Id"], "code": error.code}
-            _LOG.error(error.message, exc_info=error.__cause__, extra={"fields": fields})
+        self._note(error, headers["X-Request-Id"])
         answer_headers.append((b"content-type", CONTENT_TYPE))
         answer_headers.extend(
             (name.encode(), value.encode()) for name, value in error_headers(error).items()
         )
-        return error.status, error_body(error)
+        return error.status, error_body(error), None
 
-    def _codec(self, path: str, headers: Headers) -> Codec:
-        v2 = V2_INFER.fullmatch(path)
+    async def _relay(self, relay: StreamRelay, request_id: str, headers: RawHeaders) -> int:
+        """A stream that failed is counted by its error, though its status was 200."""
+        self._metrics.streams.inc()
+        try:
+            error = await relay.relay(headers)
+        finally:
+            self._metrics.streams.dec()
+            self._metrics.stream_items.inc(relay.items_sent)
+        if error is None:
+            return 200
+        self._note(error, request_id)
+        return error.status
+
+    def _note(self, error: ServingError, request_id: str) -> None:
+        if isinstance(error, ModelRaised):
+            self._metrics.errors.inc()
+        if error.status >= 500 and error.__cause__ is not None:
+            fields = {"request_id": request_id, "code": error.code}
+            _LOG.error(error.message, exc_info=error.__cause__, extra={"fields": fields})
+
+    def _codec(self, scope: Scope, headers: Headers) -> Codec:
+        path = scope["path"]
+        v2 = V2_INFER.fullmatch(path) or GENERATE.fullmatch(path)
         name = path[len(PREFIX) : -len(SUFFIX)] if v2 is None else v2["name"]
         if name != self._name:
             raise ModelNotFound(f"There is no model {name!r} here; this server has {self._name!r}.")
         if v2 is None:
-            return PLAIN_JSON
+            return _json_codec(scope, headers.get("Accept", ""))
         if v2["version"] not in {None, self._version}:
             raise ModelNotFound(
                 f"There is no version {v2['version']!r} here; {name!r} is version {self._version}."
             )
+        if v2.re is GENERATE:
+            streamed = "text/event-stream" if v2["stream"] else ""
+            return _json_codec(scope, streamed)
         model = self._lifecycle.model
         if model is None:
             raise NotReady(f"The model {name!r} is still being loaded.")
@@ -143,7 +176,12 @@ class PredictRoute:
         return V2Codec(name, self._version, of_rows=of_rows, json_length=json_length)
 
     async def _predict(
-        self, scope: Scope, headers: Headers, receive: Receive, codec: Codec
+        self,
+        scope: Scope,
+        headers: Headers,
+        receive: Receive,
+        codec: Codec,
+        stream: Optional[AnswerStream],
     ) -> bytes:
         if scope["method"] != "POST":
             raise PredictTakesPost("Send predictions with POST.")
@@ -153,7 +191,7 @@ class PredictRoute:
         if self._rpc_only:
             raise ProtocolNotServed("This deployment answers predictions over gRPC, by UPI_V1.")
         body = await self._body(headers, receive)
-        future = predictor.submit(body, headers, codec)
+        future = predictor.submit(body, headers, codec, stream)
         if not predictor.worth_cancelling:
             return await future
         return await _unless_client_leaves(future, receive)
@@ -183,6 +221,15 @@ class PredictRoute:
                 break
         self._metrics.request_bytes.observe(size)
         return cast("bytes", chunks[0] if len(chunks) == 1 else b"".join(chunks))
+
+
+def _json_codec(scope: Scope, accept: str) -> Codec:
+    # A stream's end cannot be told from a broken connection over HTTP/1.0.
+    if accept and scope["http_version"] != "1.0":
+        for media in accepted(accept):
+            if media in STREAMED:
+                return STREAMED[media]
+    return PLAIN_JSON
 
 
 def log_access(request_id: str, status: Union[int, str], seconds: float) -> None:

@@ -12,13 +12,21 @@ import asyncio
 import queue
 import threading
 import time
-from typing import Any, Awaitable, Mapping, Optional, Protocol, Tuple
+from typing import Mapping, Optional, Protocol, Tuple
 
 from merlin_runtime.errors import ModelRaised, Overloaded, ServingError
 from merlin_runtime.models.port import Model
 from merlin_runtime.serving.codecs import Codec
 from merlin_runtime.serving.metrics import ServingMetrics
 from merlin_runtime.serving.pace import Pace, StopWatch, Took
+from merlin_runtime.serving.streams import (
+    AnswerStream,
+    collect,
+    collect_async,
+    is_stream,
+    pump,
+    pump_async,
+)
 
 Headers = Mapping[str, str]
 
@@ -30,10 +38,15 @@ class Predictor(Protocol):
     def worth_cancelling(self) -> bool:
         """Whether cancelling what was just submitted could save work."""
 
-    def submit(self, body: bytes, headers: Headers, codec: Codec) -> "asyncio.Future[bytes]":
+    def submit(
+        self, body: bytes, headers: Headers, codec: Codec, stream: Optional[AnswerStream] = None
+    ) -> "asyncio.Future[bytes]":
         """Start or queue a prediction; raises `Overloaded` where the queue is full. The future
         ends with what the codec wrote, or a `ServingError`. Cancelled before it runs, it never
-        runs."""
+        runs.
+
+        Where the model streams, the answer's items go to ``stream``, and the future ends, with
+        nothing, as soon as that has begun; without one they are collected in a list."""
 
 
 def predictor_for(
@@ -72,15 +85,21 @@ class _Admission:
 
 
 class _Job:
-    __slots__ = ("body", "codec", "future", "headers", "queued_at", "took")
+    __slots__ = ("body", "codec", "future", "headers", "queued_at", "stream", "took")
 
     def __init__(
-        self, body: bytes, headers: Headers, codec: Codec, future: "asyncio.Future[bytes]"
+        self,
+        body: bytes,
+        headers: Headers,
+        codec: Codec,
+        future: "asyncio.Future[bytes]",
+        stream: Optional[AnswerStream],
     ) -> None:
         self.body = body
         self.codec = codec
         self.headers = headers
         self.future = future
+        self.stream = stream
         self.queued_at = time.perf_counter()
         self.took: Optional[Took] = None
         """Of an answered job only."""
@@ -107,15 +126,21 @@ class ThreadPredictor:
         self._admission = _Admission(concurrency=concurrency, max_queue=max_queue)
         self._jobs: "queue.SimpleQueue[_Job]" = queue.SimpleQueue()
         self._loop = asyncio.get_running_loop()
+        self._streams = False
+        """Whether the model was seen to stream: such answers can be ended before their end."""
         for number in range(concurrency):
             threading.Thread(target=self._work, name=f"predict-{number}", daemon=True).start()
 
     @property
     def worth_cancelling(self) -> bool:
-        return self._admission.has_queue
+        return self._admission.has_queue or self._streams
 
-    def submit(self, body: bytes, headers: Headers, codec: Codec) -> "asyncio.Future[bytes]":
-        job = _Job(body, headers, codec, self._loop.create_future())
+    def submit(
+        self, body: bytes, headers: Headers, codec: Codec, stream: Optional[AnswerStream] = None
+    ) -> "asyncio.Future[bytes]":
+        job = _Job(body, headers, codec, self._loop.create_future(), stream)
+        if stream is not None:
+            stream.connect(lambda: _begun(job.future), lambda: None)
         if self._model.row_wise and self._pace.allows_inline(len(body)):
             self._settle(job, *self._outcome(job))
             return job.future
@@ -145,6 +170,12 @@ class ThreadPredictor:
         called = time.perf_counter()
         try:
             answer = self._model.predict(request, job.headers)
+            if is_stream(answer):
+                self._streams = True
+                if job.stream is not None:
+                    pump(answer, job.stream)
+                    return b""
+                answer = collect(answer, lambda: not job.future.cancelled())
         finally:
             self._metrics.predict_seconds.observe(time.perf_counter() - called)
         encoded = job.codec.encode(answer)
@@ -158,12 +189,28 @@ class ThreadPredictor:
     def _settle(self, job: _Job, answer: Optional[bytes], error: Optional[ServingError]) -> None:
         if job.took is not None:
             self._pace.observe(job.took, len(job.body))
-        if job.future.cancelled():
-            return
-        if error is not None:
-            job.future.set_exception(error)
-        elif answer is not None:
-            job.future.set_result(answer)
+        _end(job.future, job.stream, answer, error)
+
+
+def _end(
+    future: "asyncio.Future[bytes]",
+    stream: Optional[AnswerStream],
+    answer: Optional[bytes],
+    error: Optional[ServingError],
+) -> None:
+    if stream is not None and stream.begun:
+        stream.end(error)
+    elif future.cancelled():
+        pass
+    elif error is not None:
+        future.set_exception(error)
+    elif answer is not None:
+        future.set_result(answer)
+
+
+def _begun(future: "asyncio.Future[bytes]") -> None:
+    if not future.cancelled():
+        future.set_result(b"")
 
 
 class CoroutinePredictor:
@@ -186,17 +233,28 @@ class CoroutinePredictor:
     def worth_cancelling(self) -> bool:
         return True
 
-    def submit(self, body: bytes, headers: Headers, codec: Codec) -> "asyncio.Future[bytes]":
+    def submit(
+        self, body: bytes, headers: Headers, codec: Codec, stream: Optional[AnswerStream] = None
+    ) -> "asyncio.Future[bytes]":
         self._admission.enter()
-        running = asyncio.run_coroutine_threadsafe(
-            self._predict(body, headers, codec, time.perf_counter()), self._model_loop
-        )
-        future = asyncio.wrap_future(running)
-        future.add_done_callback(lambda _: self._admission.leave())
-        return future
+        call = self._predict(body, headers, codec, stream, time.perf_counter())
+        whole = asyncio.wrap_future(asyncio.run_coroutine_threadsafe(call, self._model_loop))
+        whole.add_done_callback(lambda _: self._admission.leave())
+        if stream is None:
+            return whole
+        begun: "asyncio.Future[bytes]" = asyncio.get_running_loop().create_future()
+        stream.connect(lambda: _begun(begun), whole.cancel)
+        begun.add_done_callback(lambda _: begun.cancelled() and whole.cancel())
+        whole.add_done_callback(lambda _: _end(begun, stream, *_outcome_of(whole)))
+        return begun
 
     async def _predict(
-        self, body: bytes, headers: Headers, codec: Codec, queued_at: float
+        self,
+        body: bytes,
+        headers: Headers,
+        codec: Codec,
+        stream: Optional[AnswerStream],
+        queued_at: float,
     ) -> bytes:
         # Made here because before Python 3.10 a semaphore belongs to the loop it was made on.
         if self._slots is None:
@@ -206,13 +264,27 @@ class CoroutinePredictor:
             self._metrics.queue_seconds.observe(started - queued_at)
             try:
                 request = codec.decode(body)
-                awaitable: Awaitable[Any] = self._model.predict(request, headers)
-                return codec.encode(await awaitable)
+                answer = await self._model.predict(request, headers)
+                if is_stream(answer):
+                    if stream is not None:
+                        await pump_async(answer, stream)
+                        return b""
+                    answer = await collect_async(answer)
+                return codec.encode(answer)
             except Exception as raised:  # noqa: BLE001  (whatever the model raises)
                 error = _as_serving_error(raised)
                 raise error from error.__cause__
             finally:
                 self._metrics.predict_seconds.observe(time.perf_counter() - started)
+
+
+def _outcome_of(
+    whole: "asyncio.Future[bytes]",
+) -> Tuple[Optional[bytes], Optional[ServingError]]:
+    if whole.cancelled():
+        return None, None
+    raised = whole.exception()
+    return (whole.result(), None) if raised is None else (None, _as_serving_error(raised))
 
 
 def _as_serving_error(raised: BaseException) -> ServingError:
