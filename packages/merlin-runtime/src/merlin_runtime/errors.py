@@ -130,6 +130,13 @@ class AnswerNotSerialisable(ServingError):
     status = 500
 
 
+class BatchMiscounted(ServingError):
+    """A model's ``infer_batch`` did not give one answer for each request."""
+
+    code = "batch_miscounted"
+    status = 500
+
+
 class AnswerTooLong(ServingError):
     """A model that streams, and a client that takes one JSON document, which has a limit."""
 

@@ -7,6 +7,8 @@ how it was made. What the object can do decides, not what it is:
 - ``infer`` (`PyFuncModel`): ``infer(request, headers=...)``;
 - only ``predict(context, model_input)``: called with the keyed dictionary of Merlin's server;
 - only ``predict(model_input, ...)``, from old SDKs: ``predict(request, headers=...)``.
+
+One with ``batching`` (`merlin.pyfunc.Batching`) is asked by ``infer_batch`` instead.
 """
 
 from __future__ import annotations
@@ -16,14 +18,15 @@ import pickle
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Callable, Dict, Mapping, Tuple, Union
+from typing import Any, Callable, Dict, List, Mapping, Sequence, Tuple, Union
 
 from merlin_runtime.errors import ModelLoadFailed
 from merlin_runtime.models.mlmodel_file import parse_mlmodel
-from merlin_runtime.models.port import Model
+from merlin_runtime.models.port import BatchLimits, Model
 from merlin_runtime.startup_phases import StartupPhases
 
-Call = Callable[[Any, Mapping[str, str]], Any]
+Call = Callable[[Any, Any], Any]
+"""Of a request and its headers, or of lists of both."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,27 @@ def load(folder: Path, phases: StartupPhases) -> Union[Model, PythonFunction]:
 
 def over_http(function: PythonFunction) -> Model:
     """Return the model to be asked with JSON. Raises `ModelLoadFailed` where nothing answers."""
-    return PyFuncServed(*_call_style(function.instance, function.context))
+    instance = function.instance
+    batching = getattr(instance, "batching", None)
+    # Known by its shape, as all of Merlin's classes.
+    if type(batching).__name__ == "Batching":
+        return _batch_served(instance, batching)
+    return PyFuncServed(*_call_style(instance, function.context))
+
+
+def _batch_served(instance: Any, batching: Any) -> Model:
+    name = type(instance).__name__
+    if not callable(getattr(instance, "infer_batch", None)):
+        raise ModelLoadFailed(
+            f"The Python model, a {name}, asks for batching but has no infer_batch.",
+            hint="Give it infer_batch(requests), which returns a list of answers.",
+        )
+    if callable(getattr(instance, "preprocess", None)):
+        raise ModelLoadFailed(
+            f"The Python model, a {name}, asks for batching but works in three steps.",
+            hint="Subclass merlin.model.PyFuncModel for batching.",
+        )
+    return BatchServed(instance, batching)
 
 
 class PyFuncServed:
@@ -87,6 +110,25 @@ class PyFuncServed:
     def predict(self, request: Any, headers: Mapping[str, str]) -> Any:
         answer = self._call(request, headers)
         return _awaited(answer) if self.is_async else _http_response(answer)
+
+
+class BatchServed:
+    """A user's Python model that takes several requests in one call."""
+
+    kind = "pyfunc"
+    row_wise = False
+
+    def __init__(self, instance: Any, batching: Any) -> None:
+        self.batch_limits = BatchLimits(batching.max_size, batching.max_delay)
+        self._call, self.is_async = _with_headers(instance.infer_batch)
+
+    def predict_batch(self, requests: List[Any], headers: Sequence[Mapping[str, str]]) -> Any:
+        answers = self._call(requests, headers)
+        return _awaited_batch(answers) if self.is_async else _batch_responses(answers)
+
+    def predict(self, request: Any, headers: Mapping[str, str]) -> Any:
+        answers = self.predict_batch([request], [headers])
+        return _awaited_only(answers) if self.is_async else answers[0]
 
 
 def _flavors(folder: Path) -> Dict[str, Any]:
@@ -223,6 +265,18 @@ def _positional_parameters(method: Callable[..., Any]) -> int:
 
 async def _awaited(answer: Any) -> Any:
     return _http_response(await settled(answer))
+
+
+async def _awaited_batch(answers: Any) -> Any:
+    return _batch_responses(await settled(answers))
+
+
+async def _awaited_only(answers: Any) -> Any:
+    return (await answers)[0]
+
+
+def _batch_responses(answers: Any) -> Any:
+    return [_http_response(answer) for answer in answers]
 
 
 def _http_response(answer: Any) -> Any:

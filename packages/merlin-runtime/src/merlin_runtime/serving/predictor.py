@@ -12,13 +12,16 @@ import asyncio
 import queue
 import threading
 import time
-from typing import Mapping, Optional, Protocol, Tuple
+from typing import Optional, Protocol, Tuple, cast
 
-from merlin_runtime.errors import ModelRaised, Overloaded, ServingError
-from merlin_runtime.models.port import Model
+from merlin_runtime.errors import ServingError
+from merlin_runtime.models.port import BatchModel, Model
+from merlin_runtime.serving.admission import Admission
+from merlin_runtime.serving.batch_predictors import batch_predictor_for
 from merlin_runtime.serving.codecs import Codec
+from merlin_runtime.serving.jobs import Headers, Job, as_serving_error, begun, end
 from merlin_runtime.serving.metrics import ServingMetrics
-from merlin_runtime.serving.pace import Pace, StopWatch, Took
+from merlin_runtime.serving.pace import Pace, StopWatch
 from merlin_runtime.serving.streams import (
     AnswerStream,
     collect,
@@ -27,8 +30,6 @@ from merlin_runtime.serving.streams import (
     pump,
     pump_async,
 )
-
-Headers = Mapping[str, str]
 
 
 class Predictor(Protocol):
@@ -53,7 +54,11 @@ def predictor_for(
     model: Model, *, concurrency: int, max_queue: int, metrics: ServingMetrics, pace: Pace
 ) -> Predictor:
     """Return threads for an ordinary model, whose calls ``pace`` learns from; an event loop of its
-    own for an async one."""
+    own for an async one; either with batches for one that takes them."""
+    if getattr(model, "batch_limits", None) is not None:
+        return batch_predictor_for(
+            cast("BatchModel", model), Admission(concurrency, max_queue), metrics
+        )
     if model.is_async:
         return CoroutinePredictor(
             model, concurrency=concurrency, max_queue=max_queue, metrics=metrics
@@ -61,48 +66,6 @@ def predictor_for(
     return ThreadPredictor(
         model, concurrency=concurrency, max_queue=max_queue, metrics=metrics, pace=pace
     )
-
-
-class _Admission:
-    def __init__(self, *, concurrency: int, max_queue: int) -> None:
-        self._concurrency = concurrency
-        self._limit = concurrency + max_queue
-        self._admitted = 0
-
-    @property
-    def has_queue(self) -> bool:
-        return self._admitted > self._concurrency
-
-    def enter(self) -> None:
-        if self._admitted >= self._limit:
-            raise Overloaded(
-                f"{self._admitted} requests are being worked on or waiting; try again in a second."
-            )
-        self._admitted += 1
-
-    def leave(self) -> None:
-        self._admitted -= 1
-
-
-class _Job:
-    __slots__ = ("body", "codec", "future", "headers", "queued_at", "stream", "took")
-
-    def __init__(
-        self,
-        body: bytes,
-        headers: Headers,
-        codec: Codec,
-        future: "asyncio.Future[bytes]",
-        stream: Optional[AnswerStream],
-    ) -> None:
-        self.body = body
-        self.codec = codec
-        self.headers = headers
-        self.future = future
-        self.stream = stream
-        self.queued_at = time.perf_counter()
-        self.took: Optional[Took] = None
-        """Of an answered job only."""
 
 
 class ThreadPredictor:
@@ -123,8 +86,8 @@ class ThreadPredictor:
         self._model = model
         self._metrics = metrics
         self._pace = pace
-        self._admission = _Admission(concurrency=concurrency, max_queue=max_queue)
-        self._jobs: "queue.SimpleQueue[_Job]" = queue.SimpleQueue()
+        self._admission = Admission(concurrency, max_queue)
+        self._jobs: "queue.SimpleQueue[Job]" = queue.SimpleQueue()
         self._loop = asyncio.get_running_loop()
         self._streams = False
         """Whether the model was seen to stream: such answers can be ended before their end."""
@@ -138,9 +101,9 @@ class ThreadPredictor:
     def submit(
         self, body: bytes, headers: Headers, codec: Codec, stream: Optional[AnswerStream] = None
     ) -> "asyncio.Future[bytes]":
-        job = _Job(body, headers, codec, self._loop.create_future(), stream)
+        job = Job(body, headers, codec, self._loop.create_future(), stream)
         if stream is not None:
-            stream.connect(lambda: _begun(job.future), lambda: None)
+            stream.connect(lambda: begun(job.future), lambda: None)
         if self._model.row_wise and self._pace.allows_inline(len(body)):
             self._settle(job, *self._outcome(job))
             return job.future
@@ -157,13 +120,13 @@ class ThreadPredictor:
             except RuntimeError:
                 return  # the loop is closed: the process ends
 
-    def _outcome(self, job: _Job) -> Tuple[Optional[bytes], Optional[ServingError]]:
+    def _outcome(self, job: Job) -> Tuple[Optional[bytes], Optional[ServingError]]:
         try:
             return self._predict(job), None
         except BaseException as raised:  # noqa: BLE001  (threads and loop outlive any of them)
-            return None, _as_serving_error(raised)
+            return None, as_serving_error(raised)
 
-    def _predict(self, job: _Job) -> bytes:
+    def _predict(self, job: Job) -> bytes:
         self._metrics.queue_seconds.observe(time.perf_counter() - job.queued_at)
         watch = StopWatch()
         request = job.codec.decode(job.body)
@@ -182,35 +145,14 @@ class ThreadPredictor:
         job.took = watch.took()
         return encoded
 
-    def _finish(self, job: _Job, answer: Optional[bytes], error: Optional[ServingError]) -> None:
+    def _finish(self, job: Job, answer: Optional[bytes], error: Optional[ServingError]) -> None:
         self._admission.leave()
         self._settle(job, answer, error)
 
-    def _settle(self, job: _Job, answer: Optional[bytes], error: Optional[ServingError]) -> None:
+    def _settle(self, job: Job, answer: Optional[bytes], error: Optional[ServingError]) -> None:
         if job.took is not None:
             self._pace.observe(job.took, len(job.body))
-        _end(job.future, job.stream, answer, error)
-
-
-def _end(
-    future: "asyncio.Future[bytes]",
-    stream: Optional[AnswerStream],
-    answer: Optional[bytes],
-    error: Optional[ServingError],
-) -> None:
-    if stream is not None and stream.begun:
-        stream.end(error)
-    elif future.cancelled():
-        pass
-    elif error is not None:
-        future.set_exception(error)
-    elif answer is not None:
-        future.set_result(answer)
-
-
-def _begun(future: "asyncio.Future[bytes]") -> None:
-    if not future.cancelled():
-        future.set_result(b"")
+        end(job.future, job.stream, answer, error)
 
 
 class CoroutinePredictor:
@@ -221,7 +163,7 @@ class CoroutinePredictor:
     ) -> None:
         self._model = model
         self._metrics = metrics
-        self._admission = _Admission(concurrency=concurrency, max_queue=max_queue)
+        self._admission = Admission(concurrency, max_queue)
         self._model_loop = asyncio.new_event_loop()
         self._slots: Optional[asyncio.Semaphore] = None
         self._concurrency = concurrency
@@ -242,11 +184,11 @@ class CoroutinePredictor:
         whole.add_done_callback(lambda _: self._admission.leave())
         if stream is None:
             return whole
-        begun: "asyncio.Future[bytes]" = asyncio.get_running_loop().create_future()
-        stream.connect(lambda: _begun(begun), whole.cancel)
-        begun.add_done_callback(lambda _: begun.cancelled() and whole.cancel())
-        whole.add_done_callback(lambda _: _end(begun, stream, *_outcome_of(whole)))
-        return begun
+        future: "asyncio.Future[bytes]" = asyncio.get_running_loop().create_future()
+        stream.connect(lambda: begun(future), whole.cancel)
+        future.add_done_callback(lambda _: future.cancelled() and whole.cancel())
+        whole.add_done_callback(lambda _: end(future, stream, *_outcome_of(whole)))
+        return future
 
     async def _predict(
         self,
@@ -272,7 +214,7 @@ class CoroutinePredictor:
                     answer = await collect_async(answer)
                 return codec.encode(answer)
             except Exception as raised:  # noqa: BLE001  (whatever the model raises)
-                error = _as_serving_error(raised)
+                error = as_serving_error(raised)
                 raise error from error.__cause__
             finally:
                 self._metrics.predict_seconds.observe(time.perf_counter() - started)
@@ -284,15 +226,4 @@ def _outcome_of(
     if whole.cancelled():
         return None, None
     raised = whole.exception()
-    return (whole.result(), None) if raised is None else (None, _as_serving_error(raised))
-
-
-def _as_serving_error(raised: BaseException) -> ServingError:
-    if isinstance(raised, ServingError):
-        return raised
-    error = ModelRaised(
-        f"The model raised {type(raised).__name__}. The server's log has the details under this "
-        "answer's x-request-id."
-    )
-    error.__cause__ = raised
-    return error
+    return (whole.result(), None) if raised is None else (None, as_serving_error(raised))
