@@ -108,6 +108,13 @@ class EncodingUnsupported(ServingError):
     status = 415
 
 
+class ArrowNeedsPyarrow(ServingError):
+    """Arrow was sent or asked for where there is no pyarrow."""
+
+    code = "arrow_needs_pyarrow"
+    status = 415
+
+
 class Overloaded(ServingError):
     """The queue is full. The request was not started: sending it again is safe."""
 

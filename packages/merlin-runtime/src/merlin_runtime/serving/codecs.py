@@ -76,6 +76,7 @@ class ServerSentEvents(PlainJson):
         return b"event: error\ndata: %b\n\n" % error_body(error)
 
 
+ARROW = "application/vnd.apache.arrow.stream"
 STREAM_CODECS = (JsonLines, ServerSentEvents)
 STREAMED = {"application/x-ndjson": JsonLines(), "text/event-stream": ServerSentEvents()}
 

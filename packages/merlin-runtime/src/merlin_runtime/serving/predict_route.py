@@ -9,6 +9,7 @@ import time
 from typing import Optional, Tuple, Union, cast
 
 from merlin_runtime.errors import (
+    ArrowNeedsPyarrow,
     BodyTooLarge,
     EncodingUnsupported,
     ModelNotFound,
@@ -31,7 +32,14 @@ from merlin_runtime.serving.asgi import (
     error_headers,
     respond,
 )
-from merlin_runtime.serving.codecs import PLAIN_JSON, STREAM_CODECS, STREAMED, Codec, accepted
+from merlin_runtime.serving.codecs import (
+    ARROW,
+    PLAIN_JSON,
+    STREAM_CODECS,
+    STREAMED,
+    Codec,
+    accepted,
+)
 from merlin_runtime.serving.headers import Headers, request_id_of
 from merlin_runtime.serving.lifecycle import Lifecycle
 from merlin_runtime.serving.metrics import CLIENT_GONE, ServingMetrics
@@ -146,6 +154,25 @@ class PredictRoute:
             _LOG.error(error.message, exc_info=error.__cause__, extra={"fields": fields})
 
     def _codec(self, scope: Scope, headers: Headers) -> Codec:
+        codec = self._codec_of_path(scope, headers)
+        arrow_in = headers.get("Content-Type", "").partition(";")[0].strip().lower() == ARROW
+        arrow_out = ARROW in accepted(headers.get("Accept", ""))
+        if not arrow_in and not arrow_out:
+            return codec
+        model = self._lifecycle.model
+        if model is None:
+            raise NotReady(f"The model {self._name!r} is still being loaded.")
+        try:
+            # The model's to bring, both of them.
+            from merlin_runtime.serving.arrow_codec import ArrowCodec  # noqa: PLC0415
+        except ImportError as error:
+            raise ArrowNeedsPyarrow(
+                "Arrow needs pyarrow, which the model's environment lacks; send and accept JSON."
+            ) from error
+        of_rows = model.kind in KINDS_OF_ROWS
+        return ArrowCodec(codec, of_rows=of_rows, arrow_in=arrow_in, arrow_out=arrow_out)
+
+    def _codec_of_path(self, scope: Scope, headers: Headers) -> Codec:
         path = scope["path"]
         v2 = V2_INFER.fullmatch(path) or GENERATE.fullmatch(path)
         name = path[len(PREFIX) : -len(SUFFIX)] if v2 is None else v2["name"]
