@@ -37,6 +37,8 @@ class Model:
             raise ValueError("at once")
         try:
             number = 0
+            while request.get("gated_at") == 0 and not self.gate.read_text():
+                threading.Event().wait(0.005)
             while request.get("count") is None or number < request["count"]:
                 number += 1
                 self.note(f"made {request['id']}")
@@ -83,6 +85,12 @@ class Served:
         return self.server.client.stream(
             "POST", self.server.predict_path, json=body, headers=headers
         )
+
+    def head(self, body):
+        return (
+            f"POST {self.server.predict_path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+            f"Accept: application/x-ndjson\r\nContent-Length: {len(body)}\r\n\r\n"
+        ).encode()
 
     def notes(self, word):
         text = (self.folder / "notes").read_text()
@@ -192,6 +200,23 @@ def test_a_client_that_leaves_closes_the_generator_and_frees_its_place(served):
     assert served.ask(count=1).status_code == 200
 
 
+def test_a_client_that_leaves_before_the_first_item(served):
+    assert served.ask(count=1).status_code == 200
+    for _ in range(3):
+        (served.folder / "gate").write_text("")
+        body = json.dumps({"id": served.new(), "gated_at": 0}).encode()
+        with socket.create_connection(("127.0.0.1", served.server.port)) as client:
+            client.sendall(served.head(body) + body)
+            _wait_for(lambda: served.notes("began") == 1)
+            gone = served.server.metric('model_requests_total{code="499"')
+        _wait_for(
+            lambda gone=gone: served.server.metric('model_requests_total{code="499"') == gone + 1
+        )
+        (served.folder / "gate").write_text("open")
+        served.wait_closed()
+    assert served.ask(count=1).status_code == 200
+
+
 def test_a_client_that_leaves_a_waiting_generator(served):
     (served.folder / "gate").write_text("")
     with served.stream(gated_at=1) as answer:
@@ -203,14 +228,10 @@ def test_a_client_that_leaves_a_waiting_generator(served):
 def test_a_slow_client_pauses_the_generator(served):
     item = 50_000
     body = json.dumps({"id": served.new(), "size": item, "count": 400}).encode()
-    head = (
-        f"POST {served.server.predict_path} HTTP/1.1\r\nHost: x\r\nAccept: application/x-ndjson\r\n"
-        f"Connection: close\r\nContent-Length: {len(body)}\r\n\r\n"
-    )
     with socket.socket() as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
         client.connect(("127.0.0.1", served.server.port))
-        client.sendall(head.encode() + body)
+        client.sendall(served.head(body) + body)
         client.settimeout(30)
         received = len(client.recv(1000))
         made = []

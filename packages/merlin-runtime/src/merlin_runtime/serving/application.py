@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from merlin_runtime.serving.asgi import App, Receive, Scope, Send
+from merlin_runtime.serving.invocations_codec import PATH as INVOCATIONS
 from merlin_runtime.serving.predict_route import GENERATE, PREFIX, SUFFIX, V2_INFER, PredictRoute
 
 
@@ -19,6 +20,7 @@ class Application:
             (path.endswith(SUFFIX) and path.startswith(PREFIX))
             or V2_INFER.fullmatch(path)
             or GENERATE.fullmatch(path)
+            or path == INVOCATIONS
         ):
             await self._predict(scope, receive, send)
         else:

@@ -50,6 +50,8 @@ class ColdRoutes:
                 Route("/healthz", self._alive),
                 Route("/livez", self._alive),
                 Route("/readyz", self._ready),
+                Route("/ping", self._ready),
+                Route("/health", self._ready),
                 Route("/v1/models", self._models),
                 Route("/v1/models/{name}", self._model),
                 Route("/v2/health/live", self._live),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Mapping, Optional
+from typing import Callable, Mapping, Optional
 
 from merlin_runtime.errors import ModelRaised, ServingError
 from merlin_runtime.serving.codecs import Codec
@@ -51,9 +51,17 @@ def end(
         future.set_result(answer)
 
 
-def begun(future: "asyncio.Future[bytes]") -> None:
-    if not future.cancelled():
-        future.set_result(b"")
+def connect(
+    stream: AnswerStream, future: "asyncio.Future[bytes]", on_close: Callable[[], object]
+) -> None:
+    """End the future when the stream begins, and the stream when the future is cancelled."""
+
+    def begin() -> None:
+        if not future.cancelled():
+            future.set_result(b"")
+
+    stream.connect(begin, on_close)
+    future.add_done_callback(lambda _: stream.close() if future.cancelled() else None)
 
 
 def as_serving_error(raised: BaseException) -> ServingError:

@@ -21,7 +21,7 @@ from merlin_runtime.errors import (
     Stopping,
     V2NeedsNumpy,
 )
-from merlin_runtime.models.port import KINDS_OF_ROWS
+from merlin_runtime.models.port import KINDS_OF_ROWS, Model
 from merlin_runtime.serving.answers import CONTENT_TYPE
 from merlin_runtime.serving.asgi import (
     RawHeaders,
@@ -41,6 +41,8 @@ from merlin_runtime.serving.codecs import (
     accepted,
 )
 from merlin_runtime.serving.headers import Headers, request_id_of
+from merlin_runtime.serving.invocations_codec import PATH as INVOCATIONS
+from merlin_runtime.serving.invocations_codec import InvocationsCodec
 from merlin_runtime.serving.lifecycle import Lifecycle
 from merlin_runtime.serving.metrics import CLIENT_GONE, ServingMetrics
 from merlin_runtime.serving.stream_route import StreamClientGone, StreamRelay
@@ -156,12 +158,11 @@ class PredictRoute:
     def _codec(self, scope: Scope, headers: Headers) -> Codec:
         codec = self._codec_of_path(scope, headers)
         arrow_in = headers.get("Content-Type", "").partition(";")[0].strip().lower() == ARROW
-        arrow_out = ARROW in accepted(headers.get("Accept", ""))
+        accept = headers.get("Accept", "")
+        arrow_out = "arrow" in accept and ARROW in accepted(accept)
         if not arrow_in and not arrow_out:
             return codec
-        model = self._lifecycle.model
-        if model is None:
-            raise NotReady(f"The model {self._name!r} is still being loaded.")
+        model = self._loaded_model()
         try:
             # The model's to bring, both of them.
             from merlin_runtime.serving.arrow_codec import ArrowCodec  # noqa: PLC0415
@@ -174,6 +175,8 @@ class PredictRoute:
 
     def _codec_of_path(self, scope: Scope, headers: Headers) -> Codec:
         path = scope["path"]
+        if path == INVOCATIONS:
+            return InvocationsCodec(self._loaded_model())
         v2 = V2_INFER.fullmatch(path) or GENERATE.fullmatch(path)
         name = path[len(PREFIX) : -len(SUFFIX)] if v2 is None else v2["name"]
         if name != self._name:
@@ -187,9 +190,7 @@ class PredictRoute:
         if v2.re is GENERATE:
             streamed = "text/event-stream" if v2["stream"] else ""
             return _json_codec(scope, streamed)
-        model = self._lifecycle.model
-        if model is None:
-            raise NotReady(f"The model {name!r} is still being loaded.")
+        model = self._loaded_model()
         try:
             # Needs numpy, which is the model's to bring, and is not imported before it.
             from merlin_runtime.serving.v2_codec import V2Codec  # noqa: PLC0415
@@ -201,6 +202,12 @@ class PredictRoute:
         json_length = headers.get("Inference-Header-Content-Length")
         of_rows = model.kind in KINDS_OF_ROWS
         return V2Codec(name, self._version, of_rows=of_rows, json_length=json_length)
+
+    def _loaded_model(self) -> Model:
+        model = self._lifecycle.model
+        if model is None:
+            raise NotReady(f"The model {self._name!r} is still being loaded.")
+        return model
 
     async def _predict(
         self,
@@ -252,7 +259,7 @@ class PredictRoute:
 
 def _json_codec(scope: Scope, accept: str) -> Codec:
     # A stream's end cannot be told from a broken connection over HTTP/1.0.
-    if accept and scope["http_version"] != "1.0":
+    if accept not in {"", "*/*"} and scope["http_version"] != "1.0":
         for media in accepted(accept):
             if media in STREAMED:
                 return STREAMED[media]

@@ -19,7 +19,7 @@ from merlin_runtime.models.port import BatchModel, Model
 from merlin_runtime.serving.admission import Admission
 from merlin_runtime.serving.batch_predictors import batch_predictor_for
 from merlin_runtime.serving.codecs import Codec
-from merlin_runtime.serving.jobs import Headers, Job, as_serving_error, begun, end
+from merlin_runtime.serving.jobs import Headers, Job, as_serving_error, connect, end
 from merlin_runtime.serving.metrics import ServingMetrics
 from merlin_runtime.serving.pace import Pace, StopWatch
 from merlin_runtime.serving.streams import (
@@ -103,7 +103,7 @@ class ThreadPredictor:
     ) -> "asyncio.Future[bytes]":
         job = Job(body, headers, codec, self._loop.create_future(), stream)
         if stream is not None:
-            stream.connect(lambda: begun(job.future), lambda: None)
+            connect(stream, job.future, lambda: None)
         if self._model.row_wise and self._pace.allows_inline(len(body)):
             self._settle(job, *self._outcome(job))
             return job.future
@@ -185,8 +185,7 @@ class CoroutinePredictor:
         if stream is None:
             return whole
         future: "asyncio.Future[bytes]" = asyncio.get_running_loop().create_future()
-        stream.connect(lambda: begun(future), whole.cancel)
-        future.add_done_callback(lambda _: future.cancelled() and whole.cancel())
+        connect(stream, future, whole.cancel)
         whole.add_done_callback(lambda _: end(future, stream, *_outcome_of(whole)))
         return future
 
