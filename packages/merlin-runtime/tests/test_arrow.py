@@ -140,6 +140,12 @@ def test_columns_go_by_name_and_texts_stay_texts(start_server, tmp_path, pyarrow
     assert (answer.status_code, "lacks the columns 'n'" in answer.json()["error"]) == (400, True)
 
 
+def test_columns_that_are_no_numbers_are_refused(pa):
+    times = pa.table({"t": pa.array([1], pa.timestamp("s"))})
+    with pytest.raises(InputInvalid, match="timestamp"):
+        matrix_of(times, width=1, names=None)
+
+
 def test_columns_become_a_matrix(pa):
     table = pa.table({"a": [1, None], "b": [0.5, 2.0], "c": [True, False]})
     matrix = matrix_of(table, width=3, names=None)

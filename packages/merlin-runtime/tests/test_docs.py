@@ -103,6 +103,13 @@ def test_a_logged_array(logged):
     assert not schema.is_valid({"instances": [[1, 2, 3]]})
 
 
+def test_no_example_is_made_up_of_a_huge_tensor(logged):
+    huge = TENSOR.replace("[-1, 4]", "[-1, 1000, 1000, 1000]")
+    signature = logged(huge)
+    assert signature.inputs[0].shape == (-1, 1000, 1000, 1000)
+    assert signature.example is None
+
+
 def test_a_logged_object_is_the_body_itself(logged):
     signature = logged(OBJECT, {"prompt": "hi", "k": [3]})
     assert not signature.of_rows

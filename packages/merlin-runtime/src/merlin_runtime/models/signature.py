@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 from dataclasses import dataclass, field
+from math import prod
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
@@ -148,9 +149,10 @@ def _made_up(inputs: List[Value], *, of_rows: bool) -> Any:
     if not of_rows:
         return row
     if len(inputs) == 1 and len(inputs[0].shape) > 1:
+        lengths = inputs[0].shape[1:]
+        if min(lengths) < 0 or prod(lengths) > MAX_COLUMNS:
+            return None
         row = 0
-        for length in reversed(inputs[0].shape[1:]):
-            if not 0 <= length <= MAX_COLUMNS:
-                return None
+        for length in reversed(lengths):
             row = [row] * length
     return {"instances": [row]}

@@ -22,13 +22,18 @@ def matrix_of_table(
     """Return the columns ``names``, or all in their order where these are not known, as one array;
     as a DataFrame where ``frame`` is given. A null becomes NaN."""
     if names is not None:
-        missing = [name for name in names if name not in table.column_names]
+        there = set(table.column_names)
+        missing = [name for name in names if name not in there]
         if missing:
             raise InputInvalid(f"The table lacks the columns {', '.join(map(repr, missing[:10]))}.")
         table = table.select(list(names))
-    if names is not None and frame is not None:
-        return table.to_pandas()
-    columns = [_array(table.column(at)) for at in range(table.num_columns)]
+    try:
+        if names is not None and frame is not None:
+            return table.to_pandas()
+        columns = [_array(table.column(at)) for at in range(table.num_columns)]
+    except (ValueError, TypeError, NotImplementedError) as error:
+        # Values beyond numpy's, as dates of the year 10000.
+        raise InputInvalid(f"The table's columns are no numpy arrays: {error}") from error
     if not columns:
         return np.empty((table.num_rows, 0))
     return np.column_stack(columns)

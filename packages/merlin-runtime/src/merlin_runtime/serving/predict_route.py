@@ -6,7 +6,7 @@ import asyncio
 import logging
 import re
 import time
-from typing import Optional, Tuple, Union, cast
+from typing import TYPE_CHECKING, Optional, Tuple, Type, Union, cast
 
 from merlin_runtime.errors import (
     ArrowNeedsPyarrow,
@@ -47,6 +47,9 @@ from merlin_runtime.serving.lifecycle import Lifecycle
 from merlin_runtime.serving.metrics import CLIENT_GONE, ServingMetrics
 from merlin_runtime.serving.stream_route import StreamClientGone, StreamRelay
 from merlin_runtime.serving.streams import AnswerStream
+
+if TYPE_CHECKING:  # pyarrow is not in every environment.
+    from merlin_runtime.serving.arrow_codec import ArrowCodec
 
 PREFIX = "/v1/models/"
 SUFFIX = ":predict"
@@ -116,7 +119,7 @@ class PredictRoute:
     ) -> Tuple[int, bytes, Optional[AnswerStream]]:
         error: ServingError
         try:
-            codec = self._codec(scope, headers)
+            codec = await self._codec(scope, headers)
             stream = AnswerStream(codec) if isinstance(codec, STREAM_CODECS) else None
             body = await self._predict(scope, headers, receive, codec, stream)
             if stream is not None and stream.begun:
@@ -155,7 +158,7 @@ class PredictRoute:
             fields = {"request_id": request_id, "code": error.code}
             _LOG.error(error.message, exc_info=error.__cause__, extra={"fields": fields})
 
-    def _codec(self, scope: Scope, headers: Headers) -> Codec:
+    async def _codec(self, scope: Scope, headers: Headers) -> Codec:
         codec = self._codec_of_path(scope, headers)
         arrow_in = headers.get("Content-Type", "").partition(";")[0].strip().lower() == ARROW
         accept = headers.get("Accept", "")
@@ -164,14 +167,13 @@ class PredictRoute:
             return codec
         model = self._loaded_model()
         try:
-            # The model's to bring, both of them.
-            from merlin_runtime.serving.arrow_codec import ArrowCodec  # noqa: PLC0415
+            make = await asyncio.get_running_loop().run_in_executor(None, _arrow_codec)
         except ImportError as error:
             raise ArrowNeedsPyarrow(
                 "Arrow needs pyarrow, which the model's environment lacks; send and accept JSON."
             ) from error
         of_rows = model.kind in KINDS_OF_ROWS
-        return ArrowCodec(codec, of_rows=of_rows, arrow_in=arrow_in, arrow_out=arrow_out)
+        return make(codec, of_rows=of_rows, arrow_in=arrow_in, arrow_out=arrow_out)
 
     def _codec_of_path(self, scope: Scope, headers: Headers) -> Codec:
         path = scope["path"]
@@ -255,6 +257,13 @@ class PredictRoute:
                 break
         self._metrics.request_bytes.observe(size)
         return cast("bytes", chunks[0] if len(chunks) == 1 else b"".join(chunks))
+
+
+def _arrow_codec() -> Type[ArrowCodec]:
+    """Beside the loop: pyarrow, which is the model's to bring, takes a while to import."""
+    from merlin_runtime.serving.arrow_codec import ArrowCodec  # noqa: PLC0415
+
+    return ArrowCodec
 
 
 def _json_codec(scope: Scope, accept: str) -> Codec:
