@@ -143,6 +143,7 @@ def test_an_example_outside_the_folder_is_not_read(logged, tmp_path):
     assert logged(text).example is None
 
 
+ROWS = st.dictionaries(st.text() | st.just(HOSTILE), st.text() | st.floats(allow_nan=False))
 SIGNATURES = st.builds(
     Signature,
     of_rows=st.booleans(),
@@ -156,9 +157,7 @@ SIGNATURES = st.builds(
         ),
         max_size=4,
     ),
-    example=st.recursive(
-        st.none() | st.text(), lambda inner: st.dictionaries(st.text(), inner, max_size=3)
-    ),
+    example=st.none() | ROWS | st.builds(lambda row: {"instances": [row]}, ROWS),
 )
 
 
