@@ -22,6 +22,7 @@ DEBIAN_PARTS = {
     "chromium": (["chromium"], "chromium"),
     "npm": (["npm"], "npm"),
     "tmux": (["tmux"], "tmux"),
+    "pushgateway": (["prometheus-pushgateway"], "prometheus-pushgateway"),
 }
 
 

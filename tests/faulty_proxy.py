@@ -9,10 +9,12 @@ from __future__ import annotations
 import contextlib
 import re
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
@@ -57,6 +59,17 @@ class Asked:
 
 
 Plan = Callable[[Asked], Fault | None]
+
+
+def cuts(kind: Literal["cut request", "cut answer"], *, at: int, times: int) -> Plan:
+    """Cut the first so many uploads, or answers to a GET, at a byte of their body."""
+    left = iter(range(times))
+
+    def plan(asked: Asked) -> Fault | None:
+        concerned = asked.size if kind == "cut request" else asked.method == "GET"
+        return Fault(kind, at) if concerned and next(left, None) is not None else None
+
+    return plan
 
 
 @dataclass
@@ -140,13 +153,20 @@ class FaultyProxy:
     """Passes requests for ``url`` on, each as ``plan`` says. Any number of connections.
 
     ``asked`` tells every request and ``faults`` what was done wrong, in order; ``connections`` how
-    many a client made.
+    many a client made. ``certificate`` is a PEM file with its key: clients then speak TLS to it.
     """
 
-    def __init__(self, url: str, plan: Plan = lambda _: None) -> None:
+    def __init__(
+        self, url: str, plan: Plan = lambda _: None, *, certificate: Path | None = None
+    ) -> None:
         host, _, port = url.partition("://")[2].partition("/")[0].partition(":")
         self._target = (host, int(port))
         self._scheme_and_path = (url.partition("://")[0], url.partition(f":{port}")[2])
+        self._secured: ssl.SSLContext | None = None
+        if certificate:
+            self._scheme_and_path = ("https", self._scheme_and_path[1])
+            self._secured = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+            self._secured.load_cert_chain(certificate)
         self._lock = threading.Lock()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.plan: Plan = plan
@@ -185,7 +205,10 @@ class FaultyProxy:
 
     def _serve(self, client: socket.socket) -> None:
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        with contextlib.suppress(OSError), client, contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
+            stack.enter_context(client)
+            if self._secured:
+                client = stack.enter_context(self._secured.wrap_socket(client, server_side=True))
             servers: list[_Wire] = []
 
             def server() -> _Wire:

@@ -16,23 +16,19 @@ import socket
 import stat
 import subprocess
 import threading
-import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import httpx2
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from google.oauth2 import service_account
-from rich.pretty import pretty_repr
-from rich.traceback import Traceback
 
 from merlin.artifacts import azure, bucket, gcs, mlflow, s3
-from merlin.artifacts.store import ArtifactStore
+from merlin.artifacts.store import ArtifactStore, Connection
 from merlin.errors import MerlinError
 from merlin.hidden import HiddenMapping
 from merlin.progress import Silent
@@ -53,77 +49,26 @@ from merlin_images.registry.memory import MemoryRegistry
 from merlin_images.registry.port import OCI_LAYER
 from merlin_images.registry.reference import Reference
 from merlin_images.registry.samples import describe
+from tests.canaries import USER, Canaries
 from tests.faulty_proxy import Asked, Fault, FaultyProxy, Plan
 
-USER = "builder"
 RETRY = Retry(attempts=2, wait_seconds=0, silence_seconds=5)
 EVERYTHING = ("look", "pull", "push", "stream", "find", "copy")
 FEW = ("wrong password", "token refused", "token good, then broken")
 LOGGERS = ("", "httpx2", "httpcore2", "botocore", "google", "urllib3", "merlin", "merlin_images")
 
 
-class Canaries:
-    """Secrets by where they are planted, and all that was said."""
-
-    def __init__(self) -> None:
-        self._planted: dict[str, str] = {}
-        self.said: list[tuple[str, str]] = []
-
-    def plant(self, name: str) -> str:
-        secret = f"canary-{name}-{os.urandom(12).hex()}"
-        self.watch(name, secret)
-        return secret
-
-    def watch(self, name: str, secret: str) -> None:
-        self._planted[name] = secret
-        pair = base64.b64encode(f"{USER}:{secret}".encode()).decode()
-        self._planted[f"{name} in base64"] = pair[12:40]
-
-    def hear(self, place: str, *texts: object) -> None:
-        self.said += [(place, str(text)) for text in texts]
-
-    def hear_error(self, place: str, error: BaseException) -> None:
-        """All that anybody may make of an error."""
-        self.hear(f"{place}: error", error, repr(error), getattr(error, "data", ""))
-        self.hear(f"{place}: traceback", "".join(traceback.format_exception(error)))
-        shown = Traceback.from_exception(
-            type(error),
-            error,
-            error.__traceback__,
-            show_locals=True,
-        )
-        # The frames of this test hold what it planted.
-        for stack in shown.trace.stacks:
-            stack.frames[:] = [frame for frame in stack.frames if __file__ not in frame.filename]
-            for frame in stack.frames:
-                locals_ = {name: repr(node) for name, node in (frame.locals or {}).items()}
-                self.hear(f"{place}: locals of {frame.name} in {frame.filename}", locals_)
-
-    def hear_object(self, place: str, thing: object) -> None:
-        self.hear(f"{place}: object", thing, repr(thing), [thing], pretty_repr(thing))
-
-    def check(self) -> None:
-        assert len(self.said) > 100, "nothing was heard"
-        leaks = {
-            f"{name} in {place}"
-            for place, text in self.said
-            for name, secret in self._planted.items()
-            if secret in text or quote(secret, safe="") in text
-        }
-        assert not leaks, "\n".join(sorted(leaks))
-
-
 @pytest.fixture
 def canaries(caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> Any:
     """Canaries that are looked for in all logs and output too, when the test is over."""
-    found = Canaries()
+    found = Canaries(__file__)
     for name in LOGGERS:
         caplog.set_level(logging.DEBUG, logger=name)
     yield found
     found.hear("log", *(record.getMessage() for record in caplog.records))
     found.hear("log", *(record.__dict__ for record in caplog.records))
     found.hear("output", *capfd.readouterr())
-    found.check()
+    found.check(at_least=100)
 
 
 def answer(status: str, body: bytes | str = b"", **headers: str) -> Fault:
@@ -424,7 +369,7 @@ def stores(url: str, canaries: Canaries, key_file: Path) -> Mapping[str, Artifac
             "bucket",
             "root",
             httpx2.Client(timeout=5),
-            address=url,
+            connection=Connection(url, "", lambda: "a key"),
             credentials=credentials,
             sleep=lambda _: None,
         ),
@@ -488,3 +433,5 @@ def test_blob_stores(
                     canaries.hear_error(f"{name}, {ending}, {action}", error)
             canaries.hear_object(name, store)
             canaries.hear(name, store.url)
+            if isinstance(store, gcs.GcsStore | mlflow.MlflowArtifactStore):
+                store.close()

@@ -26,6 +26,7 @@ from sklearn.linear_model import LogisticRegression
 from uvicorn.server import ServerState
 
 from merlin_runtime.models.loading import load_model
+from merlin_runtime.serving.access_log import AccessLog
 from merlin_runtime.serving.application import Application
 from merlin_runtime.serving.cold_routes import ColdRoutes
 from merlin_runtime.serving.connection import Limits, ServedConnection
@@ -35,6 +36,7 @@ from merlin_runtime.serving.metrics import ServingMetrics
 from merlin_runtime.serving.pace import Pace, Took
 from merlin_runtime.serving.predict_route import PredictRoute
 from merlin_runtime.serving.predictor import ThreadPredictor
+from merlin_runtime.serving.tracing import Tracing
 from merlin_runtime.startup_phases import StartupPhases
 
 DEADLINE = 60.0
@@ -87,6 +89,9 @@ class RunningServer:
 
         wait_until(ready, what="the server to be ready")
         return self
+
+    def wait_until(self, probe: Callable[[], Any], *, what: str) -> None:
+        wait_until(probe, what=what)
 
     def log(self) -> str:
         return self.output.read_text()
@@ -288,10 +293,14 @@ class Wire:
 
     def __init__(self, folder: Path, *, limits: Limits, open_lane: bool, model: Any = None) -> None:
         self.loop = asyncio.new_event_loop()
-        self.metrics = ServingMetrics(model="iris", version="1")
+        self.metrics = ServingMetrics(name="iris-1", model="iris", version="1")
         lifecycle = Lifecycle(self.metrics)
         self.lifecycle = lifecycle
-        options = {"max_body_bytes": 100_000, "access_log": False}
+        options = {
+            "max_body_bytes": 100_000,
+            "access_log": AccessLog(on=False),
+            "tracing": Tracing(),
+        }
         self.lane = HotLane("iris-1", lifecycle, self.metrics, **options)
         predict = PredictRoute("iris-1", lifecycle, self.metrics, version="1", **options)
         cold = ColdRoutes("iris-1", lifecycle, self.metrics, version="1")

@@ -9,6 +9,10 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from caraml.upi.v1 import prediction_log_pb2
+
+from tests.kafka_broker import running_broker
+from tests.span_collector import running_collector
 
 PACKAGE = Path(__file__).parent.parent
 COMPILE = ["pip", "compile", "--quiet", "--no-header", "--no-annotate", "--only-binary", ":all:"]
@@ -21,6 +25,16 @@ class Model:
         if request == "raise":
             raise RuntimeError(self.word)
         return [self.word, request, kwargs["headers"]["x-user"]]
+"""
+STEPS = """
+from types import SimpleNamespace as Some
+class Model:
+    def preprocess(self, request):
+        return Some(features=Some(columns=["x"], data=[[request]]), session_id="old")
+    def infer(self, model_input):
+        return Some(predictions=Some(columns=["y"], data=[[2.5]]))
+    def postprocess(self, model_output, request):
+        return model_output.predictions.data
 """
 ECHO_ASYNC = ECHO.replace("def infer", "async def infer")
 
@@ -45,13 +59,27 @@ def _interpreter(version: str) -> str | None:
     return found.stdout.strip() if found.returncode == 0 else None
 
 
+def _installed(environment: Path, interpreter: str, requirement: str, resolution: str) -> str:
+    python = str(environment / "bin" / "python")
+    install = ["pip", "install", "--quiet", "--python", python, requirement]
+    install += ["cloudpickle>=2.0", "--resolution", resolution]
+    for command in (["venv", "--quiet", "--python", interpreter, str(environment)], install):
+        subprocess.run([_uv(), *command], check=True, timeout=240)
+    return python
+
+
 def _dependencies() -> list[str]:
     project = tomllib.loads((PACKAGE / "pyproject.toml").read_text())["project"]
     return list(project["dependencies"])
 
 
+def _extras() -> list[str]:
+    project = tomllib.loads((PACKAGE / "pyproject.toml").read_text())["project"]
+    return [one for extra in project["optional-dependencies"].values() for one in extra]
+
+
 def test_dependencies_have_lower_bounds_only():
-    for requirement in _dependencies():
+    for requirement in (*_dependencies(), *_extras()):
         specifier = requirement.partition(";")[0]
         assert ">=" in specifier, requirement
         assert not set("<=!~,") & set(specifier.replace(">=", "")), requirement
@@ -86,11 +114,7 @@ def test_models_are_served_on_every_python(
     if interpreter is None:
         pytest.skip(f"no Python {version} on this machine")
     environment = tmp_path_factory.mktemp("environment") / version
-    python = str(environment / "bin" / "python")
-    install = ["pip", "install", "--quiet", "--python", python, str(PACKAGE)]
-    install += ["cloudpickle>=2.0", "--resolution", resolution]
-    for command in (["venv", "--quiet", "--python", interpreter, str(environment)], install):
-        subprocess.run([_uv(), *command], check=True, timeout=240)
+    python = _installed(environment, interpreter, str(PACKAGE), resolution)
     for source in (ECHO, ECHO_ASYNC):
         folder = make_pyfunc(source, artifacts={"word": "hi"}, python=python)
         server = start_server(folder, python=python).wait_ready()
@@ -100,3 +124,28 @@ def test_models_are_served_on_every_python(
         assert server.client.post(server.predict_path, content=b"{").status_code == 400
         assert server.metric("model_ready") == 1
         assert server.terminate() == 0
+
+
+def test_logs_and_spans_are_sent_with_the_lowest_bounds(tmp_path, start_server, make_pyfunc):
+    interpreter = _interpreter("3.9")
+    if interpreter is None:
+        pytest.skip("no Python 3.9 on this machine")
+    requirement = f"{PACKAGE}[publisher,tracing]"
+    python = _installed(tmp_path / "environment", interpreter, requirement, "lowest-direct")
+    folder = make_pyfunc(STEPS, python=python)
+    with running_broker() as broker, running_collector() as collector:
+        env = {
+            "PUBLISHER_ENABLED": "true",
+            "PUBLISHER_KAFKA_BROKERS": broker.address,
+            "PUBLISHER_KAFKA_TOPIC": "logs",
+            "PUBLISHER_SAMPLING_RATIO": "1",
+            "OTEL_EXPORTER_OTLP_ENDPOINT": collector.address,
+        }
+        server = start_server(folder, python=python, env=env).wait_ready()
+        traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+        assert server.predict(1, headers={"traceparent": traceparent}).json() == [[2.5]]
+        assert server.terminate() == 0
+        [record] = broker.records("logs", 1)
+        assert prediction_log_pb2.PredictionLog.FromString(record).prediction_id == "old"
+        [span] = collector.taken()
+        assert span.parent_span_id.hex() == "b7ad6b7169203331"

@@ -145,14 +145,3 @@ def test_log_lines_are_json_or_plain(capsys):
     logging.getLogger("x").warning("went\nwrong", extra={"fields": {"request_id": "r"}})
     logging.getLogger("x").info("unseen")
     assert capsys.readouterr().err.endswith("WARNING went request_id=r\nwrong\n")
-
-
-def test_an_access_log_is_written_when_asked_for(start_server, make_pyfunc):
-    folder = make_pyfunc("class Model:\n    def infer(self, request):\n        return 1\n")
-    quiet = start_server(folder).wait_ready()
-    loud = start_server(folder, env={"ACCESS_LOG": "1"}).wait_ready()
-    for server in (quiet, loud):
-        server.predict({}, headers={"x-request-id": "id-1"})
-    [line] = [event for event in loud.events() if event.get("request_id") == "id-1"]
-    assert (line["message"], line["status"]) == ("predict", 200)
-    assert "id-1" not in quiet.log()

@@ -11,6 +11,7 @@ import pytest
 
 from merlin.pyfunc import Batching
 from merlin_runtime.errors import ModelLoadFailed
+from merlin_runtime.models.observed_calls import Unobserved
 from merlin_runtime.models.pyfunc import Context, PythonFunction, over_http
 
 SYNC = """
@@ -139,7 +140,7 @@ def test_what_cannot_be_batched_is_said_at_load():
 
     for model in (NoMethod(), ThreeSteps()):
         with pytest.raises(ModelLoadFailed, match=type(model).__name__):
-            over_http(PythonFunction(model, Context({})))
+            over_http(PythonFunction(model, Context({})), Unobserved())
 
 
 @pytest.mark.parametrize("wrong", [{"max_size": 0}, {"max_delay": -1}, {"max_delay": 61}])

@@ -110,7 +110,9 @@ def test_the_tree_shows_children_below_their_parent(clock: Callable[[], float]) 
     assert lines[0].split(maxsplit=1)[1].startswith("Build image")
     assert lines[1].startswith("✓   └ lock")
     assert "reused, 2.0 s" in lines[1]
-    assert "1.0 kB of 3.0 kB" in lines[2]
+    bar, told = lines[2].partition("push")[2].split(maxsplit=1)
+    assert bar == "━━━━━━╸"
+    assert told == "1.0 kB of 3.0 kB, 250 B/s, 4.0 s"
 
 
 def test_the_live_tree_is_for_terminals() -> None:

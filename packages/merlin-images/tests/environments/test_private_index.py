@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import io
 import threading
-import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -25,28 +23,14 @@ from merlin_images.environments.files import read_environment
 from merlin_images.environments.index_options import IndexOptions
 from merlin_images.environments.lock import Resolver
 from merlin_images.environments.model import EnvironmentSpec, Lock, Target
+from tests.wheel_index import empty_wheel
 
 TARGET = Target("x86_64-manylinux_2_28", "3.11")
 SECRET = "p@ss/word:%41 and more"
 FILE = "merlin_private_demo-1.0-py3-none-any.whl"
 
 
-def _wheel() -> bytes:
-    out = io.BytesIO()
-    with zipfile.ZipFile(out, "w") as archive:
-        info = "merlin_private_demo-1.0.dist-info"
-        archive.writestr("merlin_private_demo.py", "")
-        archive.writestr(
-            f"{info}/METADATA", "Metadata-Version: 2.1\nName: merlin-private-demo\nVersion: 1.0\n"
-        )
-        archive.writestr(
-            f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
-        )
-        archive.writestr(f"{info}/RECORD", "")
-    return out.getvalue()
-
-
-WHEEL = _wheel()
+WHEEL = empty_wheel("merlin-private-demo")
 
 
 @dataclass

@@ -15,7 +15,7 @@ from merlin_images.registry.http_transport import World
 from merlin_images.registry.port import OCI_LAYER, BlobWrite, Descriptor
 from merlin_images.registry.reference import Reference
 from merlin_images.registry.samples import describe
-from tests.cutting_proxy import CuttingProxy
+from tests.faulty_proxy import FaultyProxy, cuts
 
 MIB = 1 << 20
 PATIENT = World(sleep=lambda _: None)
@@ -101,14 +101,15 @@ def test_an_upload_goes_on_where_it_broke(host: str, chunk_bytes: int) -> None:
         opens.append(1)
         return [content]
 
+    plan = cuts("cut request", at=(chunk_bytes or 3 * MIB) // 2, times=2)
     with (
-        CuttingProxy(f"http://{host}", cut_after=3 * MIB // 2, cuts=2, of="requests") as proxy,
-        opened(proxy.url.removeprefix("http://"), world=PATIENT, chunk_bytes=chunk_bytes) as client,
+        FaultyProxy(f"http://{host}", plan) as proxy,
+        opened(proxy.host, world=PATIENT, chunk_bytes=chunk_bytes) as client,
     ):
         registry, _, home = client
         blob = describe(content)
         assert registry.write_blob(home, blob, source) is BlobWrite.UPLOADED
-        assert proxy.cuts_left == 0
+        assert len(proxy.faults) == 2
         assert read(registry, home, blob) == content
         assert len(opens) > 1
 
@@ -117,10 +118,11 @@ def test_an_upload_goes_on_where_it_broke(host: str, chunk_bytes: int) -> None:
 def test_streaming_starts_again_when_it_broke(host: str) -> None:
     content = os.urandom(4 * MIB)
     with (
-        CuttingProxy(f"http://{host}", cut_after=2 * MIB, cuts=1, of="requests") as proxy,
-        opened(proxy.url.removeprefix("http://"), world=PATIENT) as (registry, _, home),
+        FaultyProxy(f"http://{host}", cuts("cut request", at=2 * MIB, times=1)) as proxy,
+        opened(proxy.host, world=PATIENT) as (registry, _, home),
     ):
         blob = registry.stream_blob(home, OCI_LAYER, lambda: [content])
+        assert len(proxy.faults) == 1
         assert blob == describe(content, OCI_LAYER)
         assert read(registry, home, blob) == content
 

@@ -13,12 +13,12 @@ import socket
 import sys
 from pathlib import Path
 from types import FrameType
-from typing import Any, Dict, MutableMapping, NoReturn, Optional, Sequence
+from typing import Any, Dict, MutableMapping, NoReturn, Optional, Sequence, Union
 
 from merlin_runtime import __version__, exit_codes, log_lines, parent_death
+from merlin_runtime.availability import missing_for_grpc, missing_for_publisher
 from merlin_runtime.cpu_threads import limit_numeric_threads, usable_cpus
 from merlin_runtime.errors import AddressUnavailable, ModelLoadFailed, UsageError
-from merlin_runtime.rpc.availability import missing_for_grpc
 from merlin_runtime.settings import Defaults, Settings, model_and_version
 from merlin_runtime.startup_phases import StartupPhases
 
@@ -52,8 +52,7 @@ def main(argv: Sequence[str], environ: MutableMapping[str, str]) -> int:
     try:
         defaults = Defaults.read(environ, cpus=cpus)
     except UsageError as error:
-        print(f"merlin_runtime: {error}", file=sys.stderr)  # noqa: T201
-        return exit_codes.USAGE
+        return _wrong_usage(error)
     parser = _parser(defaults)
     options = parser.parse_args(argv)
     if options.batch and not options.dry_run:
@@ -70,9 +69,11 @@ def main(argv: Sequence[str], environ: MutableMapping[str, str]) -> int:
     environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
     settings = _settings(options, defaults, environ)
     if settings.grpc_port is not None and (missing := missing_for_grpc(settings.protocol)):
-        sentence = f"gRPC needs {missing}, which the model's environment lacks."
-        print(f"merlin_runtime: {sentence}", file=sys.stderr)  # noqa: T201
-        return exit_codes.USAGE
+        return _wrong_usage(f"gRPC needs {missing}, which the model's environment lacks.")
+    if settings.publisher is not None and (missing := missing_for_publisher()):
+        return _wrong_usage(
+            f"PUBLISHER_ENABLED needs {missing}, which the model's environment lacks."
+        )
     if options.dry_run:
         return _dry_run(settings, batch=options.batch)
     return _serve(settings, options.workers)
@@ -123,7 +124,14 @@ def _serve(settings: Settings, workers: int) -> int:
         return _load_failed(failure)
     except AddressUnavailable as error:
         return _address_unavailable(str(error))
+    except UsageError as error:
+        return _wrong_usage(error)
     return exit_codes.STOPPED
+
+
+def _wrong_usage(reason: Union[UsageError, str]) -> int:
+    print(f"merlin_runtime: {reason}", file=sys.stderr)  # noqa: T201
+    return exit_codes.USAGE
 
 
 def _address_unavailable(sentence: str) -> int:
@@ -189,6 +197,10 @@ def _settings(
         drain_delay_seconds=options.drain_delay,
         drain_seconds=options.drain_seconds,
         access_log=options.access_log,
+        access_log_ratio=defaults.access_log_ratio,
+        publisher=defaults.publisher,
+        push=defaults.push,
+        tracing=defaults.tracing,
     )
 
 
@@ -287,7 +299,8 @@ def _parser(defaults: Defaults) -> argparse.ArgumentParser:
         "--access-log",
         action="store_true",
         default=defaults.access_log,
-        help="log each prediction (ACCESS_LOG=1)",
+        help="log each prediction (ACCESS_LOG=1); with ACCESS_LOG_RATIO=0.1 all errors, but a "
+        "tenth of the rest",
     )
     add("--dry-run", action="store_true", help="load the model, then exit")
     add("--batch", action="store_true", help="with --dry-run: it is a model of prediction jobs")

@@ -6,7 +6,7 @@ import json
 import logging
 import sys
 import time
-from typing import Any, Dict
+from typing import Any, Callable, Dict, Optional
 
 _PLAIN = "%(asctime)s %(levelname)-7s %(message)s"
 
@@ -48,3 +48,29 @@ class _PlainLines(logging.Formatter):
         first, newline, rest = text.partition("\n")
         pairs = " ".join(f"{name}={value}" for name, value in fields.items())
         return f"{first} {pairs}{newline}{rest}"
+
+
+class OnceInAWhile:
+    """Warnings of one cause that may last for hours: at most one line in ``seconds``, which says
+    how many were left out. Used from any thread; two at once may both be written."""
+
+    def __init__(
+        self,
+        logger: logging.Logger,
+        *,
+        seconds: float = 60.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._logger = logger
+        self._seconds = seconds
+        self._clock = clock
+        self._written_at: Optional[float] = None
+        self._left_out = 0
+
+    def warn(self, message: str) -> None:
+        now = self._clock()
+        if self._written_at is not None and now - self._written_at < self._seconds:
+            self._left_out += 1
+            return
+        left_out, self._left_out, self._written_at = self._left_out, 0, now
+        self._logger.warning("%s", message, extra={"fields": {"left_out": left_out}})

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Dict, Mapping, Optional, Tuple, TypeVar
+from typing import Any, Mapping, Optional, Tuple
 
+from merlin_runtime.environment import flag, json_object, number
 from merlin_runtime.errors import UsageError
+from merlin_runtime.prediction_log.settings import PublisherSettings
+from merlin_runtime.serving.push_settings import PushSettings
+from merlin_runtime.serving.trace_settings import TraceSettings
 
 HTTP, UPI = "HTTP_JSON", "UPI_V1"
 _UPI_PORT = 9000
 _LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
-_Number = TypeVar("_Number", int, float)
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,10 @@ class Settings:
     drain_delay_seconds: float
     drain_seconds: float
     access_log: bool
+    access_log_ratio: float
+    publisher: Optional[PublisherSettings]
+    push: Optional[PushSettings]
+    tracing: Optional[TraceSettings]
 
 
 @dataclass(frozen=True)
@@ -56,6 +62,10 @@ class Defaults:
     drain_delay_seconds: float
     drain_seconds: float
     access_log: bool
+    access_log_ratio: float
+    publisher: Optional[PublisherSettings]
+    push: Optional[PushSettings]
+    tracing: Optional[TraceSettings]
     log_level: str
     log_format: str
 
@@ -65,23 +75,27 @@ class Defaults:
         protocol = environ.get("CARAML_PROTOCOL") or HTTP
         if protocol not in {HTTP, UPI}:
             raise UsageError(f"CARAML_PROTOCOL={protocol} is neither {HTTP} nor {UPI}.")
-        workers = _number(environ, "WORKERS", 1, int, least=1)
+        workers = number(environ, "WORKERS", 1, int, least=1)
         level = (environ.get("LOG_LEVEL") or "INFO").upper()
         return cls(
             name=environ.get("CARAML_MODEL_FULL_NAME") or environ.get("MODEL_NAME") or "model-1",
-            port=_number(environ, "CARAML_HTTP_PORT", 8080, int, least=0),
+            port=number(environ, "CARAML_HTTP_PORT", 8080, int, least=0),
             protocol=protocol,
             grpc_port=_grpc_port(environ, protocol),
-            grpc_options=_grpc_options(environ),
+            grpc_options=json_object(environ, "GRPC_OPTIONS", "channel options"),
             workers=workers,
-            max_concurrency=_number(
+            max_concurrency=number(
                 environ, "MERLIN_MAX_CONCURRENCY", max(workers, min(4, cpus)), int, least=1
             ),
-            max_queue=_number(environ, "MERLIN_MAX_QUEUE", 128, int, least=0),
-            max_body_bytes=_number(environ, "MERLIN_MAX_BODY_BYTES", 64 * 2**20, int, least=1),
-            drain_delay_seconds=_number(environ, "MERLIN_DRAIN_DELAY", 0.0, float, least=0.0),
-            drain_seconds=_number(environ, "MERLIN_DRAIN_SECONDS", 30.0, float, least=0.0),
-            access_log=environ.get("ACCESS_LOG", "").lower() in {"1", "true"},
+            max_queue=number(environ, "MERLIN_MAX_QUEUE", 128, int, least=0),
+            max_body_bytes=number(environ, "MERLIN_MAX_BODY_BYTES", 64 * 2**20, int, least=1),
+            drain_delay_seconds=number(environ, "MERLIN_DRAIN_DELAY", 0.0, float, least=0.0),
+            drain_seconds=number(environ, "MERLIN_DRAIN_SECONDS", 30.0, float, least=0.0),
+            access_log=flag(environ, "ACCESS_LOG"),
+            access_log_ratio=number(environ, "ACCESS_LOG_RATIO", 1.0, float, least=0.0, most=1.0),
+            publisher=PublisherSettings.read(environ),
+            push=PushSettings.read(environ) if protocol == UPI else None,
+            tracing=TraceSettings.read(environ),
             # Deployments of Merlin set levels that its own server takes for INFO; so do we.
             log_level=level if level in _LOG_LEVELS else "INFO",
             log_format="plain" if environ.get("LOG_FORMAT", "").lower() == "plain" else "json",
@@ -102,35 +116,4 @@ def _grpc_port(environ: Mapping[str, str], protocol: str) -> Optional[int]:
     """UPI has a port without asking for one; the Open Inference Protocol is there when asked."""
     if not environ.get("CARAML_GRPC_PORT"):
         return _UPI_PORT if protocol == UPI else None
-    return _number(environ, "CARAML_GRPC_PORT", _UPI_PORT, int, least=0)
-
-
-def _grpc_options(environ: Mapping[str, str]) -> Dict[str, Any]:
-    text = environ.get("GRPC_OPTIONS") or "{}"
-    try:
-        options = json.loads(text)
-    except ValueError:
-        options = None
-    if not isinstance(options, dict):
-        raise UsageError(f"GRPC_OPTIONS={text!r} is not a JSON object of channel options.")
-    return options
-
-
-def _number(
-    environ: Mapping[str, str],
-    variable: str,
-    default: _Number,
-    parse: Callable[[str], _Number],
-    *,
-    least: _Number,
-) -> _Number:
-    text = environ.get(variable)
-    if not text:
-        return default
-    try:
-        value = parse(text)
-    except ValueError:
-        raise UsageError(f"{variable}={text!r} is not a number.") from None
-    if not value >= least:
-        raise UsageError(f"{variable}={text} is below {least}.")
-    return value
+    return number(environ, "CARAML_GRPC_PORT", _UPI_PORT, int, least=0)

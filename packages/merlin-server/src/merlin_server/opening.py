@@ -120,7 +120,8 @@ def open_services(
 
 def _open_deployers(settings: Settings, data_dir: Path, closing: ExitStack) -> dict[str, Deployer]:
     deployers: dict[str, Deployer] = {}
-    context = DeployerContext(data_dir=data_dir, index_url=settings.images.index_url)
+    images = settings.images
+    context = DeployerContext(data_dir, images.index_url, images.netrc_file)
     for name in sorted({environment.deployer for environment in settings.environments}):
         deployers[name] = deployer = open_deployer(name, context)
         if isinstance(deployer, Closes):

@@ -7,8 +7,12 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from starlette.datastructures import Headers
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from merlin_server.auth.errors import HostRefused, TokenFileInvalid
+from merlin_server.auth.middleware import AuthMiddleware
 from merlin_server.auth.policy import Policy, host_name, is_loopback
 from merlin_server.auth.tokens import TokenFile
 from merlin_server.data_folder import DataFolder
@@ -87,6 +91,22 @@ def test_tools_with_user_and_password_send_the_token_as_password(guarded: Any) -
     basic = base64.b64encode(f"me:{token}".encode()).decode()
     headers = {"Authorization": f"Basic {basic}"}
     assert client.get("/v1/projects", headers=headers).status_code == 200
+
+
+def test_the_token_goes_no_further_than_the_policy(token_file: TokenFile) -> None:
+    """Models stand behind it; what else a caller presents may be theirs."""
+    seen: list[str | None] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.append(Headers(scope=scope).get("authorization"))
+        await Response()(scope, receive, send)
+
+    token = token_file.open()
+    basic = base64.b64encode(f"me:{token}".encode()).decode()
+    client = TestClient(AuthMiddleware(app, Policy((), token_file, open_predictions=True)))
+    for header in (f"Bearer {token}", f"Basic {basic}", "Bearer the model's own"):
+        client.post("/endpoints/a/b/v1/predict", headers={"Authorization": header})
+    assert seen == [None, None, "Bearer the model's own"]
 
 
 def test_predictions_need_the_token_unless_opened(token_file: TokenFile) -> None:

@@ -32,7 +32,7 @@ from merlin.artifacts.memory import MemoryStore
 from merlin.artifacts.s3 import open_s3
 from merlin.artifacts.store import ObjectInfo
 from tests.blob_servers import Service
-from tests.cutting_proxy import CuttingProxy
+from tests.faulty_proxy import FaultyProxy, cuts
 
 SECRET = "canary-51f0c0de"
 
@@ -59,12 +59,12 @@ def test_a_download_is_resumed_where_the_connection_broke(
 ) -> None:
     body = random.Random(3).randbytes(9_000_001)
     store.write("large", [body])
-    with CuttingProxy(moto_service.url, cut_after=3_000_000, cuts=3) as proxy:
+    with FaultyProxy(moto_service.url, cuts("cut answer", at=3_000_000, times=3)) as proxy:
         environ = {**moto_service.environ, "AWS_ENDPOINT_URL": proxy.url}
         through = open_s3(f"s3://{bucket}/root", environ)
         assert b"".join(through.read("large")) == body
         assert b"".join(through.read("large", offset=5, length=8_000_000)) == body[5:8_000_005]
-    assert proxy.cuts_left == 0
+    assert len(proxy.faults) == 3
 
 
 @pytest.mark.parts("moto")
@@ -72,7 +72,7 @@ def test_a_download_that_always_breaks_is_an_error(
     moto_service: Service, bucket: str, store: ArtifactStore
 ) -> None:
     store.write("large", [bytes(5_000_000)])
-    with CuttingProxy(moto_service.url, cut_after=400, cuts=1000) as proxy:
+    with FaultyProxy(moto_service.url, cuts("cut answer", at=0, times=1000)) as proxy:
         environ = {**moto_service.environ, "AWS_ENDPOINT_URL": proxy.url}
         through = open_s3(f"s3://{bucket}/root", environ)
         with pytest.raises(StoreUnavailable):

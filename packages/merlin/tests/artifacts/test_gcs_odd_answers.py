@@ -59,6 +59,26 @@ def test_a_busy_service_is_asked_again_with_growing_pauses(call: str) -> None:
     assert sum(naps) > 0
 
 
+def test_an_upload_that_the_service_forgot_begins_anew() -> None:
+    """As when the answer to its end was lost, and it was taken for unfinished."""
+    described = {"updated": "2026-01-01T00:00:00Z", "generation": "1", "size": "7"}
+    opening = httpx2.Response(200, headers={"Location": "https://gcs.test/session"})
+    forgotten = httpx2.Response(404, json={"error": {"message": "no such upload"}})
+    deleted, done = httpx2.Response(499), httpx2.Response(200, json=described)
+    store, _ = opened(opening, forgotten, deleted, opening, done)
+    assert store.write("key", [b"content"]).size == 7
+    store, _ = opened(*[opening, forgotten, deleted] * 4)
+    with pytest.raises(StoreUnavailable, match="no longer knows of the upload of 'key'"):
+        store.write("key", [b"content"])
+
+
+def test_what_lies_elsewhere_is_not_listed_under_a_wrong_name() -> None:
+    item = {"name": "elsewhere/key", "updated": "2026-01-01T00:00:00Z", "generation": "1"}
+    store, _ = opened(httpx2.Response(200, json={"items": [item]}))
+    with pytest.raises(StoreUnavailable, match="did not answer like"):
+        list(store.list())
+
+
 def test_a_wait_that_is_asked_for_is_waited() -> None:
     store, naps = opened(
         httpx2.Response(429, headers={"Retry-After": "7"}), httpx2.Response(200, json={})

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Dict, List, Optional, Tuple, Union
 
 from merlin_runtime.errors import ModelLoadFailed
+from merlin_runtime.models.observed_calls import Observer, Unobserved
 from merlin_runtime.models.port import Model
 from merlin_runtime.models.pyfunc import PythonFunction, over_http
 from merlin_runtime.models.upi import over_upi
@@ -37,9 +38,15 @@ _RUNTIME_FOLDER = Path(__file__).parent.parent
 
 
 def load_model(
-    folder: Path, model_type: Optional[str], phases: StartupPhases, *, protocol: str = HTTP
+    folder: Path,
+    model_type: Optional[str],
+    phases: StartupPhases,
+    *,
+    protocol: str = HTTP,
+    observer: Optional[Observer] = None,
 ) -> Model:
-    """Load the model in ``folder``, to be asked by a protocol. Whatever goes wrong, also in the
+    """Load the model in ``folder``, to be asked by a protocol; ``observer`` is told of the calls of
+    a Python function. Whatever goes wrong, also in the
     user's code, becomes a `ModelLoadFailed` that names the culprit and has the original as its
     cause."""
     try:
@@ -48,7 +55,8 @@ def load_model(
             loader = importlib.import_module(_LOADERS[kind])
         loaded: Union[Model, PythonFunction] = loader.load(folder, phases)
         if isinstance(loaded, PythonFunction):
-            return over_upi(loaded) if protocol == UPI else over_http(loaded)
+            over = over_upi if protocol == UPI else over_http
+            return over(loaded, observer or Unobserved())
     except ModelLoadFailed:
         raise
     except BaseException as error:  # user code may also call sys.exit

@@ -22,6 +22,7 @@ from typing import Any, Callable, Dict, List, Mapping, Sequence, Tuple, Union
 
 from merlin_runtime.errors import ModelLoadFailed
 from merlin_runtime.models.mlmodel_file import parse_mlmodel
+from merlin_runtime.models.observed_calls import Observer, response_of, settled, three_steps
 from merlin_runtime.models.port import BatchLimits, Model
 from merlin_runtime.startup_phases import StartupPhases
 
@@ -72,17 +73,18 @@ def load(folder: Path, phases: StartupPhases) -> Union[Model, PythonFunction]:
     return PythonFunction(python_model, context)
 
 
-def over_http(function: PythonFunction) -> Model:
+def over_http(function: PythonFunction, observer: Observer) -> Model:
     """Return the model to be asked with JSON. Raises `ModelLoadFailed` where nothing answers."""
     instance = function.instance
     batching = getattr(instance, "batching", None)
     # Known by its shape, as all of Merlin's classes.
     if type(batching).__name__ == "Batching":
-        return _batch_served(instance, batching)
-    return PyFuncServed(*_call_style(instance, function.context))
+        return _batch_served(instance, batching, observer)
+    call, is_async = _call_style(instance, function.context, observer)
+    return PyFuncServed(call, observer, is_async=is_async)
 
 
-def _batch_served(instance: Any, batching: Any) -> Model:
+def _batch_served(instance: Any, batching: Any, observer: Observer) -> Model:
     name = type(instance).__name__
     if not callable(getattr(instance, "infer_batch", None)):
         raise ModelLoadFailed(
@@ -94,7 +96,7 @@ def _batch_served(instance: Any, batching: Any) -> Model:
             f"The Python model, a {name}, asks for batching but works in three steps.",
             hint="Subclass merlin.model.PyFuncModel for batching.",
         )
-    return BatchServed(instance, batching)
+    return BatchServed(instance, batching, observer)
 
 
 class PyFuncServed:
@@ -103,13 +105,20 @@ class PyFuncServed:
     kind = "pyfunc"
     row_wise = False
 
-    def __init__(self, call: Call, is_async: bool) -> None:
+    def __init__(self, call: Call, observer: Observer, *, is_async: bool) -> None:
         self.is_async = is_async
         self._call = call
+        self._observer = observer
 
     def predict(self, request: Any, headers: Mapping[str, str]) -> Any:
         answer = self._call(request, headers)
-        return _awaited(answer) if self.is_async else _http_response(answer)
+        return self._awaited(answer) if self.is_async else self._response(answer)
+
+    async def _awaited(self, answer: Any) -> Any:
+        return self._response(await settled(answer))
+
+    def _response(self, answer: Any) -> Any:
+        return response_of(answer, "http_response", self._observer)
 
 
 class BatchServed:
@@ -118,17 +127,27 @@ class BatchServed:
     kind = "pyfunc"
     row_wise = False
 
-    def __init__(self, instance: Any, batching: Any) -> None:
+    def __init__(self, instance: Any, batching: Any, observer: Observer) -> None:
         self.batch_limits = BatchLimits(batching.max_size, batching.max_delay)
         self._call, self.is_async = _with_headers(instance.infer_batch)
+        self._observer = observer
 
     def predict_batch(self, requests: List[Any], headers: Sequence[Mapping[str, str]]) -> Any:
         answers = self._call(requests, headers)
-        return _awaited_batch(answers) if self.is_async else _batch_responses(answers)
+        return self._awaited(answers) if self.is_async else self._responses(answers)
 
     def predict(self, request: Any, headers: Mapping[str, str]) -> Any:
         answers = self.predict_batch([request], [headers])
-        return _awaited_only(answers) if self.is_async else answers[0]
+        return self._awaited_only(answers) if self.is_async else answers[0]
+
+    async def _awaited(self, answers: Any) -> Any:
+        return self._responses(await settled(answers))
+
+    async def _awaited_only(self, answers: Any) -> Any:
+        return (await answers)[0]
+
+    def _responses(self, answers: Any) -> Any:
+        return [response_of(answer, "http_response", self._observer) for answer in answers]
 
 
 def _flavors(folder: Path) -> Dict[str, Any]:
@@ -180,7 +199,7 @@ def _initialize(python_model: Any, context: Context) -> None:
         python_model.load_context(context)
 
 
-def _call_style(python_model: Any, context: Context) -> Tuple[Call, bool]:
+def _call_style(python_model: Any, context: Context, observer: Observer) -> Tuple[Call, bool]:
     def has(name: str) -> bool:
         return callable(getattr(python_model, name, None))
 
@@ -190,7 +209,7 @@ def _call_style(python_model: Any, context: Context) -> Tuple[Call, bool]:
             hint="Subclass merlin.model.PyFuncModel to serve it, or run it as a prediction job.",
         )
     if has("preprocess") and has("infer") and has("postprocess"):
-        return _three_steps(python_model)
+        return _three_steps(python_model, observer)
     if has("infer"):
         return _with_headers(python_model.infer)
     if has("predict"):
@@ -221,26 +240,12 @@ def _keyed(predict: Callable[..., Any], context: Context) -> Tuple[Call, bool]:
     return call, _is_async(predict)
 
 
-def _three_steps(model: Any) -> Tuple[Call, bool]:
+def _three_steps(model: Any, observer: Observer) -> Tuple[Call, bool]:
     preprocess, _ = _with_headers(model.preprocess)
-    infer, postprocess = model.infer, model.postprocess
-    steps = (model.preprocess, infer, postprocess)
-    if not any(_is_async(step) for step in steps):
-        return (
-            lambda request, headers: postprocess(infer(preprocess(request, headers)), request)
-        ), False
-
-    async def call(request: Any, headers: Mapping[str, str]) -> Any:
-        model_input = await settled(preprocess(request, headers))
-        model_output = await settled(infer(model_input))
-        return await settled(postprocess(model_output, request))
-
-    return call, True
-
-
-async def settled(value: Any) -> Any:
-    """Return a value, or what an awaitable comes to."""
-    return await value if inspect.isawaitable(value) else value
+    steps = (model.preprocess, model.infer, model.postprocess)
+    is_async = any(_is_async(step) for step in steps)
+    call = three_steps(preprocess, model.infer, model.postprocess, observer, is_async=is_async)
+    return call, is_async
 
 
 def _is_async(method: Callable[..., Any]) -> bool:
@@ -261,24 +266,3 @@ def _positional_parameters(method: Callable[..., Any]) -> int:
         and parameter.default is parameter.empty
         for parameter in inspect.signature(method).parameters.values()
     )
-
-
-async def _awaited(answer: Any) -> Any:
-    return _http_response(await settled(answer))
-
-
-async def _awaited_batch(answers: Any) -> Any:
-    return _batch_responses(await settled(answers))
-
-
-async def _awaited_only(answers: Any) -> Any:
-    return (await answers)[0]
-
-
-def _batch_responses(answers: Any) -> Any:
-    return [_http_response(answer) for answer in answers]
-
-
-def _http_response(answer: Any) -> Any:
-    # PyFuncOutput, known by its shape: its class may have come inside the pickle.
-    return getattr(answer, "http_response", answer)

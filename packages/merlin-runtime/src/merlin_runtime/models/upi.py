@@ -10,19 +10,21 @@ As over HTTP, what the object can do decides:
 from __future__ import annotations
 
 import inspect
-from typing import Any, Callable, Mapping, Tuple
+from typing import Any, Awaitable, Callable, Mapping, Tuple
 
 from merlin_runtime.errors import ModelLoadFailed
+from merlin_runtime.models.observed_calls import Observer, response_of, three_steps
 from merlin_runtime.models.port import Model
-from merlin_runtime.models.pyfunc import Context, PythonFunction, settled
+from merlin_runtime.models.pyfunc import Context, PythonFunction
 
 Call = Callable[[Any, Any], Any]
 
 
-def over_upi(function: PythonFunction) -> Model:
+def over_upi(function: PythonFunction, observer: Observer) -> Model:
     """Return the model to be asked with ``(PredictValuesRequest, context)``, which it answers with
     a ``PredictValuesResponse``. Raises `ModelLoadFailed` where nothing answers."""
-    return UpiServed(*_call_style(function.instance, function.context))
+    call, is_async = _call_style(function.instance, function.context, observer)
+    return UpiServed(call, observer, is_async=is_async)
 
 
 class UpiServed:
@@ -31,22 +33,29 @@ class UpiServed:
     kind = "pyfunc"
     row_wise = False
 
-    def __init__(self, call: Call, is_async: bool) -> None:
+    def __init__(self, call: Call, observer: Observer, *, is_async: bool) -> None:
         self.is_async = is_async
         self._call = call
+        self._observer = observer
 
     def predict(self, request: Any, headers: Mapping[str, str]) -> Any:
         del headers  # the context has them
         answer = self._call(*request)
-        return _awaited(answer) if self.is_async else _response(answer)
+        return self._awaited(answer) if self.is_async else self._response(answer)
+
+    async def _awaited(self, answer: Awaitable[Any]) -> Any:
+        return self._response(await answer)
+
+    def _response(self, answer: Any) -> Any:
+        return response_of(answer, "upi_response", self._observer)
 
 
-def _call_style(python_model: Any, context: Context) -> Tuple[Call, bool]:
+def _call_style(python_model: Any, context: Context, observer: Observer) -> Tuple[Call, bool]:
     def has(*names: str) -> bool:
         return all(callable(getattr(python_model, name, None)) for name in names)
 
     if has("upiv1_preprocess", "infer", "upiv1_postprocess"):
-        return _three_steps(python_model)
+        return _three_steps(python_model, observer)
     if has("upiv1_infer"):
         infer = python_model.upiv1_infer
         return infer, inspect.iscoroutinefunction(infer)
@@ -69,25 +78,7 @@ def _call_style(python_model: Any, context: Context) -> Tuple[Call, bool]:
     )
 
 
-def _three_steps(model: Any) -> Tuple[Call, bool]:
-    preprocess, infer, postprocess = model.upiv1_preprocess, model.infer, model.upiv1_postprocess
-    if not any(inspect.iscoroutinefunction(step) for step in (preprocess, infer, postprocess)):
-        return (
-            lambda request, context: postprocess(infer(preprocess(request, context)), request)
-        ), False
-
-    async def call(request: Any, context: Any) -> Any:
-        model_input = await settled(preprocess(request, context))
-        model_output = await settled(infer(model_input))
-        return await settled(postprocess(model_output, request))
-
-    return call, True
-
-
-async def _awaited(answer: Any) -> Any:
-    return _response(await answer)
-
-
-def _response(answer: Any) -> Any:
-    # PyFuncOutput, known by its shape: its class may have come inside the pickle.
-    return getattr(answer, "upi_response", answer)
+def _three_steps(model: Any, observer: Observer) -> Tuple[Call, bool]:
+    steps = (model.upiv1_preprocess, model.infer, model.upiv1_postprocess)
+    is_async = any(inspect.iscoroutinefunction(step) for step in steps)
+    return three_steps(*steps, observer, is_async=is_async), is_async

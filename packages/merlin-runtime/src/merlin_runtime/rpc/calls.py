@@ -12,11 +12,12 @@ from grpc import aio
 
 from merlin_runtime.errors import ModelRaised, NotReady, ServingError, Stopping
 from merlin_runtime.rpc.protobuf_schema import Schema
+from merlin_runtime.serving.access_log import AccessLog
 from merlin_runtime.serving.codecs import Codec
 from merlin_runtime.serving.headers import Headers, request_id_of
 from merlin_runtime.serving.lifecycle import Lifecycle
 from merlin_runtime.serving.metrics import ServingMetrics
-from merlin_runtime.serving.predict_route import log_access
+from merlin_runtime.serving.tracing import Tracing
 
 STATUS_CODES: Mapping[int, grpc.StatusCode] = {
     400: grpc.StatusCode.INVALID_ARGUMENT,
@@ -27,6 +28,18 @@ STATUS_CODES: Mapping[int, grpc.StatusCode] = {
     503: grpc.StatusCode.UNAVAILABLE,
 }
 """What an error's HTTP status is called here; any other is INTERNAL."""
+
+FAILURES = frozenset(
+    (
+        grpc.StatusCode.UNKNOWN,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        grpc.StatusCode.UNIMPLEMENTED,
+        grpc.StatusCode.INTERNAL,
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.DATA_LOSS,
+    )
+)
+"""Those of a server span that failed, by OpenTelemetry's conventions."""
 
 _LOG = logging.getLogger("merlin_runtime.predict")
 
@@ -53,12 +66,19 @@ class PredictionCalls:
     """Answers prediction calls of the one model served, through the predictor that HTTP uses."""
 
     def __init__(
-        self, name: str, lifecycle: Lifecycle, metrics: ServingMetrics, *, access_log: bool
+        self,
+        name: str,
+        lifecycle: Lifecycle,
+        metrics: ServingMetrics,
+        *,
+        access_log: AccessLog,
+        tracing: Tracing,
     ) -> None:
         self._name = name
         self._lifecycle = lifecycle
         self._metrics = metrics
         self._access_log = access_log
+        self._tracing = tracing
 
     async def answer(
         self, body: bytes, context: aio.ServicerContext[Any, Any], codec: Codec
@@ -70,6 +90,7 @@ class PredictionCalls:
         request_id = request_id_of(headers)
         metadata = (("x-request-id", request_id),)
         context.set_trailing_metadata(metadata)
+        span = self._tracing.begin(headers, protocol="grpc")
         self._metrics.inflight.inc()
         code = grpc.StatusCode.CANCELLED
         try:
@@ -85,8 +106,9 @@ class PredictionCalls:
             self._metrics.inflight.dec()
             self._metrics.request_bytes.observe(len(body))
             self._metrics.answered(code.name, seconds, protocol="grpc")
-            if self._access_log:
-                log_access(request_id, code.name, seconds)
+            self._access_log.write(request_id, code.name, seconds, protocol="grpc")
+            if span is not None:
+                span.end(code.name, request_id=request_id, failed=code in FAILURES)
 
     async def _submitted(self, body: bytes, headers: Headers, codec: Codec) -> bytes:
         predictor = self._lifecycle.predictor

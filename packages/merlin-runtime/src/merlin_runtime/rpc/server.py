@@ -14,8 +14,10 @@ from merlin_runtime.rpc.inference_service import SERVICE as INFERENCE_SERVICE
 from merlin_runtime.rpc.inference_service import InferenceService
 from merlin_runtime.rpc.reflection import PACKAGES, Reflection
 from merlin_runtime.rpc.schemas import HEALTH, INFERENCE, reflection
+from merlin_runtime.serving.access_log import AccessLog
 from merlin_runtime.serving.lifecycle import Lifecycle
 from merlin_runtime.serving.metrics import ServingMetrics
+from merlin_runtime.serving.tracing import Tracing
 from merlin_runtime.settings import UPI, Settings
 
 # Of a message there is more than its tensors.
@@ -29,9 +31,19 @@ class RpcServer:
     Inference Protocol. Health and reflection are there with either.
     """
 
-    def __init__(self, settings: Settings, lifecycle: Lifecycle, metrics: ServingMetrics) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        lifecycle: Lifecycle,
+        metrics: ServingMetrics,
+        *,
+        access_log: AccessLog,
+        tracing: Tracing,
+    ) -> None:
         self._settings = settings
-        calls = PredictionCalls(settings.name, lifecycle, metrics, access_log=settings.access_log)
+        calls = PredictionCalls(
+            settings.name, lifecycle, metrics, access_log=access_log, tracing=tracing
+        )
         service, handler, files = _protocol(settings, lifecycle, calls)
         self._health = Health(lifecycle, [service])
         described = [*files, HEALTH.file, *(reflection(package).file for package in PACKAGES)]

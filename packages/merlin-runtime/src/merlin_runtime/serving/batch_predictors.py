@@ -65,7 +65,8 @@ class _Batches:
         if wanted:
             self._metrics.batch_requests.observe(len(wanted))
             await answer_batch(self._model, wanted, self._settle)
-            self._metrics.predict_seconds.observe(time.perf_counter() - started)
+            seconds = time.perf_counter() - started
+            self._metrics.predicted(seconds, requests=len(wanted))
 
     def _settle(self, job: Job, outcome: Any) -> None:
         # The loop is closed where the process ends.

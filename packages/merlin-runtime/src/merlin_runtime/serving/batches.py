@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any, Callable, Coroutine, List, NamedTuple, Sequence, TypeVar
 
 from merlin_runtime.errors import BatchMiscounted
+from merlin_runtime.models.observed_calls import settled
 from merlin_runtime.models.port import BatchModel
-from merlin_runtime.models.pyfunc import settled
 from merlin_runtime.serving.jobs import Job, as_serving_error
 
 Result = TypeVar("Result")

@@ -12,14 +12,16 @@ import time
 from typing import List, NamedTuple, Optional, Protocol, Tuple
 
 from merlin_runtime.models.port import Model
+from merlin_runtime.serving.access_log import AccessLog
 from merlin_runtime.serving.answers import CONTENT_TYPE
-from merlin_runtime.serving.headers import new_request_id
+from merlin_runtime.serving.headers import Headers, new_request_id
 from merlin_runtime.serving.lifecycle import Lifecycle
 from merlin_runtime.serving.metrics import ServingMetrics
 from merlin_runtime.serving.pace import Pace, StopWatch
 from merlin_runtime.serving.plain_requests import PlainRequest, PlainRequests
-from merlin_runtime.serving.predict_route import PREFIX, SUFFIX, log_access
+from merlin_runtime.serving.predict_route import PREFIX, SUFFIX
 from merlin_runtime.serving.row_batches import NotTogether, predict_together
+from merlin_runtime.serving.tracing import Tracing
 
 MAX_BATCH = 64
 
@@ -54,11 +56,13 @@ class HotLane:
         metrics: ServingMetrics,
         *,
         max_body_bytes: int,
-        access_log: bool,
+        access_log: AccessLog,
+        tracing: Tracing,
     ) -> None:
         self._lifecycle = lifecycle
         self._metrics = metrics
         self._access_log = access_log
+        self._tracing = tracing
         path = f"{PREFIX}{name}{SUFFIX}".encode("utf-8", "replace")
         self._requests = PlainRequests(path, max_body_bytes=max_body_bytes)
         self._loaded: Optional[Tuple[Model, Pace]] = None
@@ -122,7 +126,7 @@ class HotLane:
         pace.observe(watch.took(), sum(map(len, bodies)))
         ended = time.perf_counter()
         metrics = self._metrics
-        metrics.predict_seconds.observe(ended - started)
+        metrics.predicted(ended - started, requests=len(batch))
         metrics.batch_requests.observe(len(batch))
         for one, answer in zip(batch, answers):  # noqa: B905  (Python 3.9)
             request_id = one.request.head.request_id or new_request_id()
@@ -133,5 +137,18 @@ class HotLane:
             metrics.queue_seconds.observe(started - one.at)
             metrics.request_bytes.observe(one.request.head.content_length)
             metrics.answered(200, ended - one.at)
-            if self._access_log:
-                log_access(request_id, 200, ended - one.at)
+            self._access_log.write(request_id, 200, ended - one.at)
+            if self._tracing.on:
+                self._trace(one, request_id, ended)
+
+    def _trace(self, one: _Offered, request_id: str, ended: float) -> None:
+        traceparent, tracestate = one.request.head.traced_by
+        if not self._tracing.wants(traceparent):
+            return
+        given = {"Traceparent": traceparent, "Tracestate": tracestate}
+        headers = Headers({name: value for name, value in given.items() if value is not None})
+        at_ns = time.time_ns() - int((time.perf_counter() - one.at) * 1e9)
+        span = self._tracing.begin(headers, protocol="http", at_ns=at_ns)
+        if span is not None:
+            end_ns = at_ns + int((ended - one.at) * 1e9)
+            span.end(200, request_id=request_id, failed=False, at_ns=end_ns)

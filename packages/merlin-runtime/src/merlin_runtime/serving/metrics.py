@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Callable, Dict, Iterable, Tuple, Union, cast
+from typing import Any, Callable, Dict, Iterable, Tuple, Union, cast
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric
+
+from merlin_runtime.prediction_log.publisher import DELIVERED, DROPPED, FAILED
+from merlin_runtime.serving.kserve_times import KServeTimes
 
 _SECONDS = (
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0
@@ -22,7 +25,8 @@ class ServingMetrics:
     """This server's series, in a registry of its own so that a user's metric of the same name
     cannot make the model's import fail. Labels: the one model served, and HTTP status codes."""
 
-    def __init__(self, *, model: str, version: str) -> None:
+    def __init__(self, *, name: str, model: str, version: str) -> None:
+        self.kserve = KServeTimes(name)
         self._registry = registry = CollectorRegistry()
         names = ("model", "version")
 
@@ -63,6 +67,15 @@ class ServingMetrics:
         ).labels(model, version)
         self.streams = gauge("model_open_streams", "Streamed answers being sent")
         self.inflight = gauge("model_inflight_requests", "Predict requests being worked on")
+        logs = Counter(
+            "model_prediction_logs", "Sampled prediction logs, by what became of them",
+            (*names, "outcome"), registry=registry,
+        )  # fmt: skip
+        self._logs = {
+            outcome: logs.labels(model, version, outcome)
+            for outcome in (DELIVERED, DROPPED, FAILED)
+        }
+        registry.register(cast("Any", self.kserve))
         self.ready = gauge("model_ready", "1 while predictions should be sent here")
         self.load_seconds = gauge("model_load_seconds", "How long loading the model took")
 
@@ -75,12 +88,25 @@ class ServingMetrics:
         counter.inc()
         self.request_seconds.observe(seconds)
 
+    def predicted(self, seconds: float, *, requests: int = 1) -> None:
+        """Count one call of the model, which answered so many requests."""
+        self.predict_seconds.observe(seconds)
+        if not self.kserve.stepwise:
+            self.kserve.observe("predict", seconds, requests=requests)
+
+    def prediction_log(self, outcome: str) -> None:
+        self._logs[outcome].inc()
+
+    @property
+    def registry(self) -> CollectorRegistry:
+        """Our series, then the default registry's, which hold the process's and the user's."""
+        return cast("CollectorRegistry", _Joined(self._registry))
+
     def render(self, accept: str) -> Tuple[bytes, str]:
-        """Return body and content type: our series, then the default registry's, which hold the
-        process's and the user's."""
+        """Return body and content type of all that is in `registry`."""
         encode: Callable[..., bytes]
         encode, content_type = choose_encoder(accept)
-        return encode(cast("CollectorRegistry", _Joined(self._registry))), content_type
+        return encode(self.registry), content_type
 
 
 class _Joined:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import NamedTuple, Optional
+from typing import NamedTuple, Optional, Tuple
 
 from merlin_runtime.serving.headers import FIT_REQUEST_ID
 
@@ -26,10 +26,12 @@ _UNUSUAL = frozenset(
 
 
 class PlainHead(NamedTuple):
-    """``request_id`` is the client's, if it sent one fit to be sent back."""
+    """``request_id`` is the client's, if it sent one fit to be sent back; ``traced_by`` are its
+    ``traceparent`` and ``tracestate``."""
 
     content_length: int
     request_id: Optional[str]
+    traced_by: Tuple[Optional[str], Optional[str]]
 
 
 class PlainRequest(NamedTuple):
@@ -88,7 +90,16 @@ def _plain_head(head: bytes) -> Optional[PlainHead]:
     if seen.get(b"connection", b"keep-alive").lower() != b"keep-alive":
         return None
     request_id = seen.get(b"x-request-id", b"").decode("ascii")
-    return PlainHead(int(length), request_id if FIT_REQUEST_ID.fullmatch(request_id) else None)
+    traced_by = (_text(seen.get(b"traceparent")), _text(seen.get(b"tracestate")))
+    return PlainHead(
+        int(length), request_id if FIT_REQUEST_ID.fullmatch(request_id) else None, traced_by
+    )
 
 
-_ONCE = frozenset((b"content-length", b"host", b"connection", b"x-request-id"))
+def _text(value: Optional[bytes]) -> Optional[str]:
+    return None if value is None else value.decode("ascii")
+
+
+_ONCE = frozenset(
+    (b"content-length", b"host", b"connection", b"x-request-id", b"traceparent", b"tracestate")
+)

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import re
 import time
-from typing import TYPE_CHECKING, Optional, Tuple, Type, Union, cast
+from typing import TYPE_CHECKING, Optional, Tuple, Type, cast
 
 from merlin_runtime.errors import (
     ArrowNeedsPyarrow,
@@ -22,6 +22,7 @@ from merlin_runtime.errors import (
     V2NeedsNumpy,
 )
 from merlin_runtime.models.port import KINDS_OF_ROWS, Model
+from merlin_runtime.serving.access_log import AccessLog
 from merlin_runtime.serving.answers import CONTENT_TYPE
 from merlin_runtime.serving.asgi import (
     RawHeaders,
@@ -47,6 +48,7 @@ from merlin_runtime.serving.lifecycle import Lifecycle
 from merlin_runtime.serving.metrics import CLIENT_GONE, ServingMetrics
 from merlin_runtime.serving.stream_route import StreamClientGone, StreamRelay
 from merlin_runtime.serving.streams import AnswerStream
+from merlin_runtime.serving.tracing import Tracing
 
 if TYPE_CHECKING:  # pyarrow is not in every environment.
     from merlin_runtime.serving.arrow_codec import ArrowCodec
@@ -77,7 +79,8 @@ class PredictRoute:
         *,
         version: str,
         max_body_bytes: int,
-        access_log: bool,
+        access_log: AccessLog,
+        tracing: Tracing,
         rpc_only: bool = False,
     ) -> None:
         self._name = name
@@ -86,6 +89,7 @@ class PredictRoute:
         self._metrics = metrics
         self._max_body_bytes = max_body_bytes
         self._access_log = access_log
+        self._tracing = tracing
         self._rpc_only = rpc_only
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -93,6 +97,7 @@ class PredictRoute:
         headers = Headers.from_raw(scope["headers"])
         request_id = request_id_of(headers)
         answer_headers: RawHeaders = [(b"x-request-id", request_id.encode("ascii"))]
+        span = self._tracing.begin(headers, protocol="http")
         self._metrics.inflight.inc()
         status = CLIENT_GONE
         try:
@@ -111,8 +116,9 @@ class PredictRoute:
             seconds = time.perf_counter() - started
             self._metrics.inflight.dec()
             self._metrics.answered(status, seconds)
-            if self._access_log:
-                log_access(request_id, status, seconds)
+            self._access_log.write(request_id, status, seconds)
+            if span is not None:
+                span.end(status, request_id=request_id, failed=status >= 500)
 
     async def _answer(
         self, scope: Scope, headers: Headers, receive: Receive, answer_headers: RawHeaders
@@ -273,12 +279,6 @@ def _json_codec(scope: Scope, accept: str) -> Codec:
             if media in STREAMED:
                 return STREAMED[media]
     return PLAIN_JSON
-
-
-def log_access(request_id: str, status: Union[int, str], seconds: float) -> None:
-    """Write a line of the access log; ``status`` as in `ServingMetrics.answered`."""
-    fields = {"request_id": request_id, "status": status, "seconds": round(seconds, 6)}
-    _LOG.info("predict", extra={"fields": fields})
 
 
 async def _unless_client_leaves(future: asyncio.Future[bytes], receive: Receive) -> bytes:

@@ -140,7 +140,7 @@ class ThreadPredictor:
                     return b""
                 answer = collect(answer, lambda: not job.future.cancelled())
         finally:
-            self._metrics.predict_seconds.observe(time.perf_counter() - called)
+            self._metrics.predicted(time.perf_counter() - called)
         encoded = job.codec.encode(answer)
         job.took = watch.took()
         return encoded
@@ -216,7 +216,7 @@ class CoroutinePredictor:
                 error = as_serving_error(raised)
                 raise error from error.__cause__
             finally:
-                self._metrics.predict_seconds.observe(time.perf_counter() - started)
+                self._metrics.predicted(time.perf_counter() - started)
 
 
 def _outcome_of(

@@ -19,15 +19,18 @@ from merlin_runtime.errors import AddressUnavailable, ModelLoadFailed
 from merlin_runtime.models.loading import load_model
 from merlin_runtime.models.port import Model
 from merlin_runtime.models.signature import Signature, signature_of
+from merlin_runtime.serving.access_log import AccessLog
 from merlin_runtime.serving.application import Application
 from merlin_runtime.serving.cold_routes import ColdRoutes
 from merlin_runtime.serving.connection import Limits, ServedConnection
 from merlin_runtime.serving.hot_lane import HotLane
 from merlin_runtime.serving.lifecycle import Lifecycle
 from merlin_runtime.serving.metrics import ServingMetrics
+from merlin_runtime.serving.model_observer import ModelObserver
 from merlin_runtime.serving.pace import Pace
 from merlin_runtime.serving.predict_route import PredictRoute
 from merlin_runtime.serving.predictor import predictor_for
+from merlin_runtime.serving.reports import Reports
 from merlin_runtime.settings import UPI, Settings
 from merlin_runtime.startup_phases import StartupPhases
 
@@ -53,7 +56,8 @@ _LOG = logging.getLogger("merlin_runtime")
 
 def serve(settings: Settings, listener: socket.socket, phases: StartupPhases) -> None:
     """Serve on a listening socket until SIGTERM or SIGINT, then drain and return. Raises
-    `ModelLoadFailed` if the model cannot be loaded; the port answers liveness until then."""
+    `ModelLoadFailed` if the model cannot be loaded; the port answers liveness until then. Raises
+    `UsageError` for settings that only a library can judge, before anything is served."""
     sys.setswitchinterval(SWITCH_SECONDS)
     loop = new_event_loop()
     try:
@@ -67,17 +71,23 @@ class _Serving:
     def __init__(self, settings: Settings, phases: StartupPhases) -> None:
         self._settings = settings
         self._phases = phases
-        self._metrics = ServingMetrics(model=settings.model, version=settings.version)
+        self._metrics = ServingMetrics(
+            name=settings.name, model=settings.model, version=settings.version
+        )
+        self._access_log = AccessLog(on=settings.access_log, ratio=settings.access_log_ratio)
+        self._reports = Reports(settings, self._metrics)
         self._lifecycle = Lifecycle(self._metrics)
         self._hot_lane = HotLane(
             settings.name,
             self._lifecycle,
             self._metrics,
             max_body_bytes=settings.max_body_bytes,
-            access_log=settings.access_log,
+            access_log=self._access_log,
+            tracing=self._reports.tracing,
         )
         self._server = _Server(_uvicorn_config(settings, self._application(), self._hot_lane))
         self._draining: Optional[asyncio.Task[None]] = None
+        self._drain_ends: Optional[float] = None
         self._rpc: Optional[RpcServer] = None
         self._rpc_failure: Optional[AddressUnavailable] = None
 
@@ -94,6 +104,7 @@ class _Serving:
         if self._draining is not None and not self._server.force_exit:
             await self._draining
         await self._close_rpc()
+        await loop.run_in_executor(None, self._reports.close, self._seconds_left())
         for failure in (self._lifecycle.failure, self._rpc_failure):
             if failure is not None:
                 raise failure
@@ -104,7 +115,13 @@ class _Serving:
             return
         loop = asyncio.get_running_loop()
         make = await loop.run_in_executor(None, _rpc_server)
-        self._rpc = make(self._settings, self._lifecycle, self._metrics)
+        self._rpc = make(
+            self._settings,
+            self._lifecycle,
+            self._metrics,
+            access_log=self._access_log,
+            tracing=self._reports.tracing,
+        )
         try:
             port = await self._rpc.start()
         except AddressUnavailable as failure:
@@ -126,7 +143,8 @@ class _Serving:
             self._metrics,
             version=self._settings.version,
             max_body_bytes=self._settings.max_body_bytes,
-            access_log=self._settings.access_log,
+            access_log=self._access_log,
+            tracing=self._reports.tracing,
             rpc_only=self._settings.protocol == UPI,
         )
         cold = ColdRoutes(
@@ -138,7 +156,11 @@ class _Serving:
         try:
             settings = self._settings
             model = load_model(
-                settings.model_dir, settings.model_type, self._phases, protocol=settings.protocol
+                settings.model_dir,
+                settings.model_type,
+                self._phases,
+                protocol=settings.protocol,
+                observer=ModelObserver(self._metrics, self._reports.publisher),
             )
         except ModelLoadFailed as failure:
             _call_soon(loop, self._failed, failure)
@@ -183,8 +205,14 @@ class _Serving:
         _LOG.info("draining", extra={"fields": {"event": "draining"}})
         self._draining = asyncio.ensure_future(self._drain())
 
+    def _seconds_left(self) -> float:
+        if self._drain_ends is None:
+            return 0.0
+        return self._drain_ends - asyncio.get_running_loop().time()
+
     async def _drain(self) -> None:
         await asyncio.sleep(self._settings.drain_delay_seconds)
+        self._drain_ends = asyncio.get_running_loop().time() + self._settings.drain_seconds
         self._server.stop_accepting()
         closing = asyncio.ensure_future(self._close_rpc())
         await asyncio.sleep(SETTLE_SECONDS)

@@ -53,6 +53,10 @@ class Policy:
         if not self.token.matches(token):
             raise NotSignedIn("The token is not valid for this server.")
 
+    def is_token(self, authorization: str) -> bool:
+        """Whether a header of this name holds our token, which is for nobody behind us."""
+        return self.token is not None and self.token.matches(_presented(authorization))
+
 
 def is_loopback(host: str) -> bool:
     """Whether an address to listen on can be reached from this machine only."""

@@ -14,10 +14,12 @@ from merlin_server.deployers.port import Deployer
 @dataclass(frozen=True)
 class DeployerContext:
     """What every backend may use. ``data_dir`` is the server's folder; a backend keeps to a
-    sub-folder of its own. ``index_url`` replaces the default package index where one is asked."""
+    sub-folder of its own. ``index_url`` replaces the default package index where one is asked,
+    and ``netrc_file`` says who to be there instead of ``~/.netrc``."""
 
     data_dir: Path
     index_url: str = ""
+    netrc_file: Path | None = None
 
 
 class DeployerNotInstalled(MerlinError):

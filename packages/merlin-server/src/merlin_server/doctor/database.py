@@ -41,7 +41,7 @@ class DatabaseExamination:
 
     def _schema(self) -> str:
         if self._is_yet_to_be_made:
-            return f"{HEAD} will be made"
+            return f"the first start makes {HEAD}"
         engine = self._engine()
         with _asking(engine) as connection:
             if not inspect(connection).has_table("alembic_version"):

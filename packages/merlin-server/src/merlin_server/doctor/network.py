@@ -67,7 +67,7 @@ class Reached:
                 f"{self._url.host}.",
                 hint="Set the clock (NTP): signed requests and tokens are refused when it is off.",
             )
-        return f"within {CLOCK_SKEW_SECONDS} s of ours"
+        return f"within {CLOCK_SKEW_SECONDS} s of this machine's"
 
     def _connected(self, host: str, port: int) -> str:
         try:
@@ -82,8 +82,9 @@ class Reached:
             connection = socket.create_connection((host, port), timeout=_SECONDS)
         except OSError as error:
             reason = error.strerror or "no answer in time"
+            found_at = "" if place == host else f" ({place})"
             raise AddressUnreachable(
-                f"{host} is {place}, and port {port} there takes no connection: {reason}.",
+                f"Port {port} of {host}{found_at} takes no connection: {reason}.",
                 hint="Check port, firewall and network policy, and that the service is up.",
             ) from None
         with connection:

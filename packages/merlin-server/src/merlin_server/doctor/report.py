@@ -7,11 +7,14 @@ from collections.abc import Iterable
 from typing import Literal, TextIO
 
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 
 from merlin.output.human import human_duration
+from merlin.output.streams import TOLD_SECONDS
 from merlin_server.doctor.steps import Finding, Outcome
 
+_STEP_WIDTH = 16
 _MARKS = {
     Outcome.OK: Text("✓", style="green"),
     Outcome.FAILED: Text("✗", style="bold red"),
@@ -43,13 +46,15 @@ def _tree(findings: Iterable[Finding], console: Console) -> Iterable[Finding]:
             place = finding.place
             console.print(Text(place, style="bold"))
         failed = finding.outcome is Outcome.FAILED
-        line = Text.assemble("  ", _MARKS[finding.outcome], f" {finding.step}  ")
-        line.append(finding.detail, style="red" if failed else "dim")
-        if finding.outcome is not Outcome.SKIPPED:
-            line.append(f"  {human_duration(finding.seconds)}", style="dim")
-        console.print(line)
+        told = Text(finding.detail, style="red" if failed else "dim")
+        if finding.seconds >= TOLD_SECONDS:
+            told.append(f"  {human_duration(finding.seconds)}", style="dim")
+        line = Table.grid(padding=(0, 1))
+        line.add_column(width=_STEP_WIDTH)
+        line.add_row(Text.assemble("  ", _MARKS[finding.outcome], f" {finding.step}"), told)
         if finding.hint:
-            console.print(Text(f"      {finding.hint}"))
+            line.add_row("", Text(finding.hint))
+        console.print(line)
         yield finding
 
 

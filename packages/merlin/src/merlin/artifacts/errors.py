@@ -78,3 +78,11 @@ class ArtifactChanged(ArtifactError):
     code = "artifact_changed"
     kind = Kind.CONFLICT
     hint = "Try again when nobody writes there."
+
+
+class ArtifactDamaged(ArtifactError):
+    """The bytes that came do not have the checksum that the store keeps of them."""
+
+    code = "artifact_damaged"
+    kind = Kind.UNAVAILABLE
+    hint = "Try again; if it stays so, the store lost the object's content."

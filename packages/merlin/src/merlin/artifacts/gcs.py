@@ -13,6 +13,7 @@ A part that fails is asked after and sent again from where the service has it.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import random
 import re
@@ -48,6 +49,7 @@ from merlin.hidden import ENVIRON
 # A multiple of 256 KiB, as the service asks.
 PART_BYTES = 4 << 20
 _CHUNK = 1 << 20
+_FIELDS = "name,size,generation,updated,md5Hash"
 _TRIES = 4
 _FIRST_PAUSE = 0.4
 _LONGEST_PAUSE = 30
@@ -95,6 +97,10 @@ def _trust(ca_file: str) -> ssl.SSLContext | bool:
             f"The certificate authority {ca_file} cannot be read: {type(error).__name__}.",
             hint="Give a PEM file.",
         ) from None
+
+
+class _SessionLost(StoreUnavailable):
+    """The service forgot an upload, as it does of old ones and of some that have ended."""
 
 
 class GcsStore:
@@ -147,39 +153,36 @@ class GcsStore:
         self, key: str, source: Iterable[bytes], *, only_if_absent: bool = False
     ) -> ObjectInfo:
         name = self._name(key)
-        chunks = _in_parts(source)
-        part, is_last = next(chunks)
         query = f"?uploadType=resumable&name={quote(name, safe='')}"
         if only_if_absent:
             query += "&ifGenerationMatch=0"
-        started = self._send("POST", f"{self._uploads}{query}", "write", key)
-        session = started.headers.get("Location", "")
-        if not session:
-            raise self._odd()
-        position = 0
-        try:
+        chunks = _in_parts(source)
+        part, is_last = next(chunks)
+        if is_last:
+            return self._described(key, self._json(self._upload_part(query, key, part)))
+        session, position = self._open_session(query, key), 0
+        with self._given_up_unless_done(session):
             while not is_last:
                 self._send_part(session, key, position, part, is_last=False)
                 position += len(part)
                 part, is_last = next(chunks)
             done = self._send_part(session, key, position, part, is_last=True)
-        except BaseException:
-            with contextlib.suppress(httpx2.TransportError):  # It expires by itself, too.
-                self._client.delete(session, headers={"Content-Length": "0"})
-            raise
         return self._described(key, self._json(done))
 
     def list(self, folder: str = "") -> Iterator[ObjectInfo]:
         below = "/".join(part for part in (self._root, check_folder(folder)) if part)
-        own = len(folder_prefix(self._root))
-        query = f"?fields=items(name,size,generation,updated),nextPageToken&prefix={_path(below)}"
+        own = folder_prefix(self._root)
+        query = f"?fields=items({_FIELDS}),nextPageToken&prefix={_path(below)}"
         token = ""
         while True:
             more = f"&pageToken={quote(token, safe='')}" if token else ""
             page = self._json(self._send("GET", f"{self._api}{query}{more}", "list", folder))
             for item in page.get("items", []):
+                name = self._name_of(item)
+                if not name.startswith(own):
+                    raise self._odd()
                 with contextlib.suppress(InvalidKey):  # As `folder/`, which consoles make.
-                    yield self._described(check_key(self._name_of(item)[own:]), item)
+                    yield self._described(check_key(name.removeprefix(own)), item)
             token = page.get("nextPageToken", "")
             if not token:
                 return
@@ -225,6 +228,33 @@ class GcsStore:
                 )
             self._pause(tries if position < stop and position == before else 0, failure)
 
+    def _upload_part(self, query: str, key: str, content: bytes) -> httpx2.Response:
+        """Store an object of one part, which can be sent anew if the service loses the session."""
+        failure = _SessionLost("")
+        for _ in range(_TRIES):
+            session = self._open_session(query, key)
+            try:
+                with self._given_up_unless_done(session):
+                    return self._send_part(session, key, 0, content, is_last=True)
+            except _SessionLost as error:
+                failure = error
+        raise failure
+
+    def _open_session(self, query: str, key: str) -> str:
+        started = self._send("POST", f"{self._uploads}{query}", "write", key)
+        if session := started.headers.get("Location", ""):
+            return session
+        raise self._odd()
+
+    @contextlib.contextmanager
+    def _given_up_unless_done(self, session: str) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            with contextlib.suppress(httpx2.TransportError):  # It expires by itself, too.
+                self._client.delete(session, headers={"Content-Length": "0"})
+            raise
+
     def _send_part(
         self, session: str, key: str, start: int, part: bytes, *, is_last: bool
     ) -> httpx2.Response:
@@ -244,6 +274,8 @@ class GcsStore:
                     return response
                 if response.status_code == 308 and _received(response) >= end and not is_last:
                     return response
+                if response.status_code in {404, 410}:
+                    raise _SessionLost(f"{self.url} no longer knows of the upload of {key!r}.")
                 if 400 <= response.status_code < 500:
                     raise self._refusal(response, "write", key)
                 asked = self._client.put(session, headers={"Content-Range": f"bytes */{total}"})
@@ -326,7 +358,9 @@ class GcsStore:
     def _described(self, key: str, item: Mapping[str, Any]) -> ObjectInfo:
         try:
             modified = datetime.fromisoformat(item["updated"]).astimezone(UTC)
-            return ObjectInfo(key, int(item.get("size", 0)), str(item["generation"]), modified)
+            md5 = base64.b64decode(item.get("md5Hash", ""), validate=True).hex()
+            size, version = int(item.get("size", 0)), str(item["generation"])
+            return ObjectInfo(key, size, version, modified, md5)
         except (KeyError, TypeError, ValueError):
             raise self._odd() from None
 

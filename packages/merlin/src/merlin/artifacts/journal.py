@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from io import FileIO
 from pathlib import Path
 
-from merlin.artifacts.errors import ArtifactChanged, StoreFull
+from merlin.artifacts.errors import ArtifactChanged, ArtifactDamaged, StoreFull
 from merlin.artifacts.store import ObjectInfo
 from merlin.artifacts.transfers import is_large
 
@@ -68,7 +68,7 @@ class Journal:
                 file.truncate(0)
             try:
                 yield file
-            except (ArtifactChanged, StoreFull):  # Of several versions, or in the way.
+            except (ArtifactChanged, ArtifactDamaged, StoreFull):  # No good, or in the way.
                 path.unlink(missing_ok=True)
                 raise
 

@@ -27,12 +27,18 @@ from typing import Protocol, runtime_checkable
 @dataclass(frozen=True)
 class ObjectInfo:
     """One object. ``etag`` changes whenever the content may have changed; it is not a checksum
-    (`merlin.artifacts.etags` knows what it may prove)."""
+    (`merlin.artifacts.etags` knows what it may prove).
+
+    ``md5`` is the content's, in hex, where the service keeps one for sure: Google does, of what was
+    not composed of others. An etag of S3 may be one or only look like it (with keys of KMS), and
+    our client shows none of Azure's.
+    """
 
     key: str
     size: int
     etag: str
     modified: datetime
+    md5: str = ""
 
 
 class ArtifactStore(Protocol):

@@ -7,12 +7,18 @@ it is read, that is an error and nothing of it appears.
 
 from __future__ import annotations
 
+import hashlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import TypeVar
 
-from merlin.artifacts.errors import ArtifactChanged, ArtifactError, StoreUnavailable
+from merlin.artifacts.errors import (
+    ArtifactChanged,
+    ArtifactDamaged,
+    ArtifactError,
+    StoreUnavailable,
+)
 from merlin.artifacts.store import ArtifactStore, ObjectInfo
 
 AT_ONCE = 16
@@ -62,15 +68,19 @@ def read_object(
 ) -> Iterator[bytes]:
     """Yield an object that was listed, in order, from a byte on; a large one in parts ahead.
 
-    Raises `ArtifactChanged` when it is not the one that was listed, and what the store raises.
+    Raises `ArtifactChanged` when it is not the one that was listed, `ArtifactDamaged` when it is
+    read from its first byte and does not have its checksum, and what the store raises.
     """
     if is_large(info):
         chunks = _read_parts(store, info, start)
     else:
         chunks = _read_part(store, info, start, info.size - start)
     size = start
+    digest = hashlib.md5(usedforsecurity=False) if info.md5 and start == 0 else None
     for chunk in chunks:
         size += len(chunk)
+        if digest:
+            digest.update(chunk)
         on_bytes(len(chunk))
         yield chunk
     if size != info.size:
@@ -80,6 +90,8 @@ def read_object(
     # Of parts each may have been of another version.
     if is_large(info) and info.etag and store.head(info.key).etag != info.etag:
         raise ArtifactChanged(f"{info.key!r} changed while it was read.", key=info.key)
+    if digest and digest.hexdigest() != info.md5:
+        raise ArtifactDamaged(f"{info.key!r} came damaged from {store.url}.", key=info.key)
 
 
 def _read_parts(store: ArtifactStore, info: ObjectInfo, start: int) -> Iterator[bytes]:

@@ -10,16 +10,20 @@ from typing import TextIO
 
 from rich.console import Console
 from rich.live import Live
+from rich.progress_bar import ProgressBar
 from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
 from merlin.output.streams import INSIDE, Steps
 
+_BAR_WIDTH = 20
+
 
 class LiveProgress:
-    """Shows every step on a line of its own: spinner while it runs, then a mark and what came of
-    it. A step named ``parent > child`` stands indented below its parent."""
+    """Shows every step on a line of its own: while it runs a spinner, and a bar where it is known
+    how much there is to do; then a mark and what came of it. A step named ``parent > child`` stands
+    indented below its parent."""
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._steps = Steps(monotonic)
@@ -57,10 +61,18 @@ class LiveProgress:
                 parents, _, name = step.rpartition(INSIDE)
                 label = Text("  " * parents.count(INSIDE) + ("  └ " if parents else "") + name)
                 if outcome is None:
-                    told = Text(self._steps.describe(step), style="cyan")
-                    grid.add_row(self._spinner, label, told)
+                    grid.add_row(self._spinner, label, self._running(step))
                     continue
                 failed, detail = outcome
                 mark = Text("✗", style="bold red") if failed else Text("✓", style="green")
                 grid.add_row(mark, label, Text(detail, style="red" if failed else "dim"))
         return grid
+
+    def _running(self, step: str) -> Text | Table:
+        told = Text(self._steps.describe(step), style="cyan", no_wrap=True)
+        share = self._steps.share(step)
+        if share is None:
+            return told
+        line = Table.grid(padding=(0, 1))
+        line.add_row(ProgressBar(total=1, completed=share, width=_BAR_WIDTH), told)
+        return line

@@ -98,12 +98,22 @@ class Steps:
         return ", ".join(part for part in (detail, size, took) if part)
 
     def describe(self, step: str) -> str:
-        """Return what to tell of a running step: bytes done, time so far."""
+        """Return what to tell of a running step: bytes done, how many a second, time so far."""
         with self._lock:
             started, total, done = self._running[step]
             seconds = self._monotonic() - started
-        size = f"{human_size(done)} of {human_size(total)}" if total else ""
-        return ", ".join(part for part in (size, human_duration(seconds)) if part)
+        told = [human_duration(seconds)]
+        if total:
+            told.insert(0, f"{human_size(done)} of {human_size(total)}")
+        if total and done and seconds >= TOLD_SECONDS:
+            told.insert(1, f"{human_size(round(done / seconds))}/s")
+        return ", ".join(told)
+
+    def share(self, step: str) -> float | None:
+        """Return how much of a running step is done, from 0 to 1, if that is known."""
+        with self._lock:
+            _, total, done = self._running[step]
+        return min(done / total, 1) if total else None
 
 
 def open_progress(stream: TextIO, *, as_json: bool) -> AbstractContextManager[Progress]:

@@ -49,7 +49,8 @@ _INHERITED = ("PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH")
 
 def open_process_deployer(context: DeployerContext) -> ProcessDeployer:
     """Open the deployer; whatever a dead server left running in its folder is killed first."""
-    return ProcessDeployer(context.data_dir, os.environ)
+    netrc = {"NETRC": str(context.netrc_file)} if context.netrc_file else {}
+    return ProcessDeployer(context.data_dir, {**os.environ, **netrc})
 
 
 class ProcessDeployer:

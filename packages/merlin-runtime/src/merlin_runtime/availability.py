@@ -1,4 +1,4 @@
-"""Whether the model's environment has what gRPC needs; asked before anything is imported."""
+"""Whether the model's environment has what was asked for; asked before anything is imported."""
 
 from __future__ import annotations
 
@@ -13,6 +13,15 @@ def missing_for_grpc(protocol: str) -> str:
         return "grpcio and protobuf (merlin-runtime[grpc])"
     if protocol == UPI and not _found("caraml.upi.v1"):
         return "caraml-upi-protos"
+    return ""
+
+
+def missing_for_publisher() -> str:
+    """Return the package to install for prediction logs, or nothing."""
+    if not _found("confluent_kafka"):
+        return "confluent-kafka (merlin-runtime[publisher])"
+    if not _found("caraml.upi.v1"):
+        return "caraml-upi-protos (merlin-runtime[publisher])"
     return ""
 
 
