@@ -179,6 +179,15 @@ MakePyfunc = Callable[..., Path]
 def make_pyfunc(tmp_path: Path) -> MakePyfunc:
     """Write the folder of a Python model: ``source``, a script, defines ``class Model`` in its
     ``__main__``, so cloudpickle stores the class by value."""
+    return _pyfuncs_in(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def module_pyfunc(tmp_path_factory: pytest.TempPathFactory) -> MakePyfunc:
+    return _pyfuncs_in(tmp_path_factory.mktemp("pyfunc"))
+
+
+def _pyfuncs_in(tmp_path: Path) -> MakePyfunc:
     made = 0
 
     def make(

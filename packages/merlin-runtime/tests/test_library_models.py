@@ -48,6 +48,25 @@ print((rows * 2).tolist())
 """
 
 
+ARROW = """
+import json, sys
+import pyarrow as pa
+rows = json.loads(sys.argv[1])
+table = pa.table({"b": [row[1] for row in rows], "a": [row[0] for row in rows]})
+with pa.ipc.new_stream(sys.stdout.buffer, table.schema) as writer:
+    writer.write_table(table)
+"""
+
+
+def ask_by_arrow(python, server, rows):
+    """Send the rows as a table whose columns are b and a."""
+    written = subprocess.run(
+        [python, "-c", ARROW, json.dumps(rows)], check=True, capture_output=True, timeout=60
+    )
+    headers = {"content-type": "application/vnd.apache.arrow.stream"}
+    return server.client.post(server.predict_path, content=written.stdout, headers=headers)
+
+
 @pytest.fixture
 def trained(tmp_path):
     """Return the environment's Python, the model folder and what the library predicts."""
@@ -78,13 +97,15 @@ def trained(tmp_path):
     [("xgboost", XGBOOST, ["xgboost-cpu"]), ("lightgbm", LIGHTGBM, ["lightgbm"])],
 )
 def test_boosters(trained, start_server, kind, source, packages):
-    python, folder, expected = trained(source, *packages)
+    python, folder, expected = trained(source, *packages, "pyarrow")
     server = start_server(folder, python=python).wait_ready()
     for _ in range(12):  # on a machine at rest the last of them are in the hot lane
         answer = server.predict({"instances": ROWS})
         assert answer.json()["predictions"] == pytest.approx(expected, abs=1e-6)
     named = [{"b": row[1], "a": row[0]} for row in ROWS]
     answer = server.predict({"instances": named})
+    assert answer.json()["predictions"] == pytest.approx(expected, abs=1e-6)
+    answer = ask_by_arrow(python, server, ROWS)
     assert answer.json()["predictions"] == pytest.approx(expected, abs=1e-6)
     for wrong in ([[1.0]], [["a", 1]], [{"a": 1}]):
         refused = server.predict({"instances": wrong})
@@ -97,13 +118,15 @@ def test_boosters(trained, start_server, kind, source, packages):
 
 
 def test_onnx(trained, start_server):
-    python, folder, expected = trained(ONNX, "onnx", "onnxruntime")
+    python, folder, expected = trained(ONNX, "onnx", "onnxruntime", "pyarrow")
     server = start_server(folder, python=python).wait_ready()
     rows = ROWS[:2]
     answer = server.predict({"instances": rows})
     assert [value for row in answer.json()["predictions"] for value in row] == pytest.approx(
         [value for row in expected for value in row], rel=1e-6
     )
+    swapped = [[row[1], row[0]] for row in rows]
+    assert ask_by_arrow(python, server, swapped).json() == answer.json()
     tensor = {"name": "x", "datatype": "FP32", "shape": [2, 2], "data": [1, 2, 3, 4]}
     wanted = {"inputs": [tensor], "outputs": [{"name": "z"}]}
     answer = server.client.post("/v2/models/iris-1/infer", json=wanted)

@@ -108,6 +108,13 @@ class EncodingUnsupported(ServingError):
     status = 415
 
 
+class ArrowNeedsPyarrow(ServingError):
+    """Arrow was sent or asked for where there is no pyarrow."""
+
+    code = "arrow_needs_pyarrow"
+    status = 415
+
+
 class Overloaded(ServingError):
     """The queue is full. The request was not started: sending it again is safe."""
 
@@ -127,6 +134,20 @@ class AnswerNotSerialisable(ServingError):
     """The model's answer has no JSON form."""
 
     code = "answer_not_serialisable"
+    status = 500
+
+
+class BatchMiscounted(ServingError):
+    """A model's ``infer_batch`` did not give one answer for each request."""
+
+    code = "batch_miscounted"
+    status = 500
+
+
+class AnswerTooLong(ServingError):
+    """A model that streams, and a client that takes one JSON document, which has a limit."""
+
+    code = "answer_too_long"
     status = 500
 
 

@@ -10,9 +10,9 @@ import importlib
 from enum import Enum
 from typing import Any
 
-from merlin.pyfunc import PyFuncModel, PyFuncV2Model, PyFuncV3Model
+from merlin.pyfunc import Batching, PyFuncModel, PyFuncV2Model, PyFuncV3Model
 
-__all__ = ["ModelType", "PyFuncModel", "PyFuncV2Model", "PyFuncV3Model"]
+__all__ = ["Batching", "ModelType", "PyFuncModel", "PyFuncV2Model", "PyFuncV3Model"]
 
 _SDK_CLASSES = {
     "Project": "merlin.client.projects",

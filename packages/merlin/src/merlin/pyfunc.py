@@ -64,6 +64,26 @@ class PyFuncOutput:
     model_output: Optional[ModelOutput] = None
 
 
+@dataclass(frozen=True)
+class Batching:
+    """That a model takes several requests in one call, and how.
+
+    Requests that come while the model is busy share its next call, ``max_size`` at most. On a quiet
+    server none waits, unless ``max_delay`` allows it: seconds for which a call waits for more.
+    """
+
+    max_size: int = 64
+    max_delay: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.max_size < 1:
+            raise ValueError(f"Batching: max_size is {self.max_size}; it must be 1 or more.")
+        if not 0 <= self.max_delay <= 60:
+            raise ValueError(
+                f"Batching: max_delay is {self.max_delay}; it must be 0 to 60 seconds."
+            )
+
+
 class _Loadable:
     """What ``mlflow.pyfunc`` asks of the object it unpickles."""
 
@@ -78,13 +98,27 @@ class _Loadable:
 
 
 class PyFuncModel(_Loadable):
-    """A model of type ``pyfunc``: override `infer`, and `initialize` when there are artifacts."""
+    """A model of type ``pyfunc``: override `infer`, and `initialize` when there are artifacts.
+
+    With ``batching`` set, override `infer_batch` as well: the server calls it instead.
+    """
+
+    batching: Optional[Batching] = None
 
     def infer(self, request: Dict[str, Any], **kwargs: Any) -> Any:
-        """Answer one JSON request with JSON-like data.
+        """Answer one JSON request with JSON-like data. A generator streams its items.
 
         ``kwargs`` carries ``headers``, the request's headers as a dict. An override without
         ``**kwargs`` is called without them.
+        """
+        raise NotImplementedError
+
+    def infer_batch(self, requests: List[Any], **kwargs: Any) -> List[Any]:
+        """Answer each of several JSON requests, in order: each answer must depend on its request
+        alone.
+
+        ``kwargs`` carries ``headers``, a list of one dict for each request. If it raises, it is
+        called again for each request by itself, so that only those that cannot be answered fail.
         """
         raise NotImplementedError
 

@@ -31,15 +31,15 @@ class BoosterModel:
     ) -> None:
         self.kind = kind
         self._predict = predict
-        self._width = width
-        self._names = names
+        self.width = width
+        self.names = names
 
     def predict(self, request: Any, headers: Mapping[str, str]) -> Any:
         del headers
         rows = rows_of(request)
         if len(rows) == 0:
             return {"predictions": []}
-        matrix = matrix_of(rows, width=self._width, names=self._names)
+        matrix = matrix_of(rows, width=self.width, names=self.names)
         try:
             numbers = np.ascontiguousarray(matrix, dtype=np.float64)
         except (ValueError, TypeError) as error:

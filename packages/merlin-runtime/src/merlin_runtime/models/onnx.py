@@ -15,6 +15,7 @@ import onnxruntime  # type: ignore[import-not-found, unused-ignore]
 from merlin_runtime.errors import InputInvalid
 from merlin_runtime.models.boosters import model_file
 from merlin_runtime.models.row_requests import rows_of
+from merlin_runtime.models.tables import is_table, matrix_of_table
 from merlin_runtime.startup_phases import StartupPhases
 
 _DTYPES = {
@@ -52,9 +53,17 @@ class OnnxModel:
         if isinstance(request, dict) and _has_tensors(request.get("inputs")):
             given = {one["name"]: (one["data"], one["shape"]) for one in request["inputs"]}
             return dict(zip(self._outputs, self._run(given)))  # noqa: B905  (Python 3.9)
-        return {"predictions": self._run(self._columns(rows_of(request)))[0]}
+        rows = request if is_table(request) else rows_of(request)
+        return {"predictions": self._run(self._columns(rows))[0]}
 
     def _columns(self, rows: Any) -> Dict[str, Any]:
+        if is_table(rows):
+            if self._dtypes.keys() <= set(rows.column_names):
+                return {name: (rows.column(name).to_numpy(), None) for name in self._dtypes}
+            if len(self._dtypes) > 1:
+                raise InputInvalid(f"The table needs the columns {', '.join(self._dtypes)}.")
+            rows = matrix_of_table(rows, names=None, frame=None)
+            return dict.fromkeys(self._dtypes, (rows, None))
         if len(self._dtypes) == 1 and not all(isinstance(row, dict) for row in rows):
             return dict.fromkeys(self._dtypes, (rows, None))
         if not all(isinstance(row, dict) and self._dtypes.keys() <= row.keys() for row in rows):

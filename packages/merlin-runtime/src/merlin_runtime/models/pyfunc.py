@@ -7,6 +7,8 @@ how it was made. What the object can do decides, not what it is:
 - ``infer`` (`PyFuncModel`): ``infer(request, headers=...)``;
 - only ``predict(context, model_input)``: called with the keyed dictionary of Merlin's server;
 - only ``predict(model_input, ...)``, from old SDKs: ``predict(request, headers=...)``.
+
+One with ``batching`` (`merlin.pyfunc.Batching`) is asked by ``infer_batch`` instead.
 """
 
 from __future__ import annotations
@@ -16,15 +18,16 @@ import pickle
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Awaitable, Callable, Dict, Mapping, Tuple, Union
+from typing import Any, Callable, Dict, List, Mapping, Sequence, Tuple, Union
 
 from merlin_runtime.errors import ModelLoadFailed
 from merlin_runtime.models.mlmodel_file import parse_mlmodel
-from merlin_runtime.models.observed_calls import Observer, response_of, three_steps
-from merlin_runtime.models.port import Model
+from merlin_runtime.models.observed_calls import Observer, response_of, settled, three_steps
+from merlin_runtime.models.port import BatchLimits, Model
 from merlin_runtime.startup_phases import StartupPhases
 
-Call = Callable[[Any, Mapping[str, str]], Any]
+Call = Callable[[Any, Any], Any]
+"""Of a request and its headers, or of lists of both."""
 
 
 @dataclass(frozen=True)
@@ -72,8 +75,28 @@ def load(folder: Path, phases: StartupPhases) -> Union[Model, PythonFunction]:
 
 def over_http(function: PythonFunction, observer: Observer) -> Model:
     """Return the model to be asked with JSON. Raises `ModelLoadFailed` where nothing answers."""
-    call, is_async = _call_style(function.instance, function.context, observer)
+    instance = function.instance
+    batching = getattr(instance, "batching", None)
+    # Known by its shape, as all of Merlin's classes.
+    if type(batching).__name__ == "Batching":
+        return _batch_served(instance, batching, observer)
+    call, is_async = _call_style(instance, function.context, observer)
     return PyFuncServed(call, observer, is_async=is_async)
+
+
+def _batch_served(instance: Any, batching: Any, observer: Observer) -> Model:
+    name = type(instance).__name__
+    if not callable(getattr(instance, "infer_batch", None)):
+        raise ModelLoadFailed(
+            f"The Python model, a {name}, asks for batching but has no infer_batch.",
+            hint="Give it infer_batch(requests), which returns a list of answers.",
+        )
+    if callable(getattr(instance, "preprocess", None)):
+        raise ModelLoadFailed(
+            f"The Python model, a {name}, asks for batching but works in three steps.",
+            hint="Subclass merlin.model.PyFuncModel for batching.",
+        )
+    return BatchServed(instance, batching, observer)
 
 
 class PyFuncServed:
@@ -91,11 +114,40 @@ class PyFuncServed:
         answer = self._call(request, headers)
         return self._awaited(answer) if self.is_async else self._response(answer)
 
-    async def _awaited(self, answer: Awaitable[Any]) -> Any:
-        return self._response(await answer)
+    async def _awaited(self, answer: Any) -> Any:
+        return self._response(await settled(answer))
 
     def _response(self, answer: Any) -> Any:
         return response_of(answer, "http_response", self._observer)
+
+
+class BatchServed:
+    """A user's Python model that takes several requests in one call."""
+
+    kind = "pyfunc"
+    row_wise = False
+
+    def __init__(self, instance: Any, batching: Any, observer: Observer) -> None:
+        self.batch_limits = BatchLimits(batching.max_size, batching.max_delay)
+        self._call, self.is_async = _with_headers(instance.infer_batch)
+        self._observer = observer
+
+    def predict_batch(self, requests: List[Any], headers: Sequence[Mapping[str, str]]) -> Any:
+        answers = self._call(requests, headers)
+        return self._awaited(answers) if self.is_async else self._responses(answers)
+
+    def predict(self, request: Any, headers: Mapping[str, str]) -> Any:
+        answers = self.predict_batch([request], [headers])
+        return self._awaited_only(answers) if self.is_async else answers[0]
+
+    async def _awaited(self, answers: Any) -> Any:
+        return self._responses(await settled(answers))
+
+    async def _awaited_only(self, answers: Any) -> Any:
+        return (await answers)[0]
+
+    def _responses(self, answers: Any) -> Any:
+        return [response_of(answer, "http_response", self._observer) for answer in answers]
 
 
 def _flavors(folder: Path) -> Dict[str, Any]:
@@ -170,7 +222,7 @@ def _call_style(python_model: Any, context: Context, observer: Observer) -> Tupl
 
 
 def _with_headers(method: Callable[..., Any]) -> Tuple[Call, bool]:
-    is_async = inspect.iscoroutinefunction(method)
+    is_async = _is_async(method)
     if _takes_headers(method):
         return (lambda request, headers: method(request, headers=headers)), is_async
     return (lambda request, _: method(request)), is_async
@@ -185,15 +237,19 @@ def _keyed(predict: Callable[..., Any], context: Context) -> Tuple[Call, bool]:
         }
         return predict(context, model_input)
 
-    return call, inspect.iscoroutinefunction(predict)
+    return call, _is_async(predict)
 
 
 def _three_steps(model: Any, observer: Observer) -> Tuple[Call, bool]:
     preprocess, _ = _with_headers(model.preprocess)
     steps = (model.preprocess, model.infer, model.postprocess)
-    is_async = any(inspect.iscoroutinefunction(step) for step in steps)
+    is_async = any(_is_async(step) for step in steps)
     call = three_steps(preprocess, model.infer, model.postprocess, observer, is_async=is_async)
     return call, is_async
+
+
+def _is_async(method: Callable[..., Any]) -> bool:
+    return inspect.iscoroutinefunction(method) or inspect.isasyncgenfunction(method)
 
 
 def _takes_headers(method: Callable[..., Any]) -> bool:

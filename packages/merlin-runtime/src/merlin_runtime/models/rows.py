@@ -7,6 +7,7 @@ from typing import Any, Callable, List, Optional, Sequence
 import numpy as np
 
 from merlin_runtime.errors import InputInvalid
+from merlin_runtime.models.tables import is_table, matrix_of_table
 
 
 def matrix_of(
@@ -19,8 +20,14 @@ def matrix_of(
     """Return rows as an array, or as a DataFrame where ``frame``, its class, is given.
 
     ``width`` is the number of features the model takes and ``names`` are their names, where known.
-    Rows are lists in that order, or objects by name; objects may have further keys.
+    Rows are lists in that order, objects by name, or an Arrow table; objects and tables may have
+    further keys.
     """
+    if is_table(rows):
+        matrix = matrix_of_table(rows, names=names, frame=frame)
+        if width is not None and matrix.shape[1] != width:
+            _refuse_shape(rows, matrix, width)
+        return matrix
     if isinstance(rows, np.ndarray):
         array = rows
     else:

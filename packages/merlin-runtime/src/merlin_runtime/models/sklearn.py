@@ -59,9 +59,9 @@ class SklearnModel:
     def __init__(self, estimator: Any) -> None:
         self.row_wise = is_row_wise(estimator)
         self._predict = estimator.predict
-        self._width: Optional[int] = getattr(estimator, "n_features_in_", None)
+        self.width: Optional[int] = getattr(estimator, "n_features_in_", None)
         names = getattr(estimator, "feature_names_in_", None)
-        self._names: Optional[Sequence[str]] = None if names is None else list(names)
+        self.names: Optional[Sequence[str]] = None if names is None else list(names)
         # Trained on a DataFrame: given one, it finds its columns and does not warn.
         self._frame = None if names is None else _data_frame_class()
 
@@ -70,7 +70,7 @@ class SklearnModel:
         rows = rows_of(request)
         if len(rows) == 0:
             return {"predictions": []}
-        matrix = matrix_of(rows, width=self._width, names=self._names, frame=self._frame)
+        matrix = matrix_of(rows, width=self.width, names=self.names, frame=self._frame)
         try:
             predictions = self._predict(matrix)
         except (ValueError, TypeError) as error:

@@ -62,7 +62,9 @@ class InferenceService:
     async def _model_metadata(self, request: Any, context: Any) -> Any:
         await self._check(request, context)
         try:
-            metadata = model_metadata(self._name, self._version, self._lifecycle.model)
+            metadata = model_metadata(
+                self._name, self._version, self._lifecycle.model, self._lifecycle.signature
+            )
         except ServingError as error:
             await _abort(context, error)
             raise

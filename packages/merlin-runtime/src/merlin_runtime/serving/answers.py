@@ -2,7 +2,8 @@
 
 NaN and infinities become null, for JSON has no word for them. numpy and pandas values, torch
 tensors (anything with ``tolist``), dataclasses, sets, dates and decimals are written; a DataFrame
-as a list of row objects. Bytes are refused: which text they stand for is the model's to say.
+or Arrow table as a list of row objects. Bytes are refused: which text they stand for is the model's
+to say.
 """
 
 from __future__ import annotations
@@ -38,6 +39,8 @@ def _plain(value: Any) -> Any:
         return None
     if hasattr(value, "to_dict") and hasattr(value, "columns"):
         return cast("Any", value).to_dict(orient="records")
+    if hasattr(value, "to_pylist"):  # Arrow's tables and arrays
+        return value.to_pylist()
     if hasattr(value, "tolist"):
         return value.tolist()
     if isinstance(value, (set, frozenset)):

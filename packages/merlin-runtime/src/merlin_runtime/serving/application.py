@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from merlin_runtime.serving.asgi import App, Receive, Scope, Send
-from merlin_runtime.serving.predict_route import PREFIX, SUFFIX, V2_INFER, PredictRoute
+from merlin_runtime.serving.invocations_codec import PATH as INVOCATIONS
+from merlin_runtime.serving.predict_route import GENERATE, PREFIX, SUFFIX, V2_INFER, PredictRoute
 
 
 class Application:
@@ -15,7 +16,12 @@ class Application:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path: str = scope["path"]
-        if (path.endswith(SUFFIX) and path.startswith(PREFIX)) or V2_INFER.fullmatch(path):
+        if (
+            (path.endswith(SUFFIX) and path.startswith(PREFIX))
+            or V2_INFER.fullmatch(path)
+            or GENERATE.fullmatch(path)
+            or path == INVOCATIONS
+        ):
             await self._predict(scope, receive, send)
         else:
             await self._cold(scope, receive, send)

@@ -11,6 +11,9 @@ Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
+CUT = "merlin.cut"
+"""The ASGI extension that ends a connection amid an answer, once what was sent is out."""
+
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 RawHeaders = List[Tuple[bytes, bytes]]
 

@@ -1,4 +1,4 @@
-"""Health, metadata and metrics: everything that need not be fast."""
+"""Health, metadata, documents and metrics: everything that need not be fast."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Dict
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from merlin_runtime import __version__
@@ -20,8 +20,10 @@ from merlin_runtime.errors import (
 )
 from merlin_runtime.serving.answers import CONTENT_TYPE
 from merlin_runtime.serving.asgi import error_body, error_headers
+from merlin_runtime.serving.docs_form import FILES, POLICY, docs_page, static_file
 from merlin_runtime.serving.lifecycle import Lifecycle
 from merlin_runtime.serving.metrics import ServingMetrics
+from merlin_runtime.serving.openapi import openapi_document
 from merlin_runtime.serving.v2_metadata import EXTENSIONS, model_metadata
 
 
@@ -48,6 +50,8 @@ class ColdRoutes:
                 Route("/healthz", self._alive),
                 Route("/livez", self._alive),
                 Route("/readyz", self._ready),
+                Route("/ping", self._ready),
+                Route("/health", self._ready),
                 Route("/v1/models", self._models),
                 Route("/v1/models/{name}", self._model),
                 Route("/v2/health/live", self._live),
@@ -57,6 +61,9 @@ class ColdRoutes:
                 Route("/v2/models/{name}/ready", self._v2_model_ready),
                 Route("/v2/models/{name}/versions/{version}", self._v2_model),
                 Route("/v2/models/{name}/versions/{version}/ready", self._v2_model_ready),
+                Route("/openapi.json", self._openapi),
+                Route("/docs", self._docs),
+                Route("/docs/{file}", self._docs_file),
                 Route("/metrics", self._metrics_text),
             ],
             exception_handlers={
@@ -93,7 +100,29 @@ class ColdRoutes:
 
     async def _v2_model(self, request: Request) -> Response:
         self._check_model(request)
-        return self._json(model_metadata(self._name, self._version, self._lifecycle.model))
+        lifecycle = self._lifecycle
+        return self._json(
+            model_metadata(self._name, self._version, lifecycle.model, lifecycle.signature)
+        )
+
+    async def _openapi(self, request: Request) -> Response:
+        del request
+        signature = self._lifecycle.signature
+        return self._json(openapi_document(self._name, self._version, signature))
+
+    async def _docs(self, request: Request) -> Response:
+        del request
+        lifecycle = self._lifecycle
+        kind = lifecycle.model.kind if lifecycle.model is not None else "loading"
+        page = docs_page(self._name, kind, lifecycle.signature)
+        headers = {"content-security-policy": POLICY, "x-content-type-options": "nosniff"}
+        return HTMLResponse(page, headers={**headers, **self._headers()})
+
+    async def _docs_file(self, request: Request) -> Response:
+        name = request.path_params["file"]
+        if name not in FILES:
+            raise RouteNotFound(f"There is nothing at {request.url.path}.")
+        return Response(static_file(name), headers={"content-type": FILES[name], **self._headers()})
 
     async def _v2_model_ready(self, request: Request) -> Response:
         self._check_model(request)

@@ -14,7 +14,7 @@ from uvicorn.server import ServerState
 
 from merlin_runtime.errors import HeadTooLarge, RequestMalformed, RequestTimedOut, ServingError
 from merlin_runtime.serving.answers import CONTENT_TYPE
-from merlin_runtime.serving.asgi import error_body
+from merlin_runtime.serving.asgi import CUT, error_body
 from merlin_runtime.serving.hot_lane import HotLane
 
 MAX_PIPELINED = 16
@@ -87,6 +87,10 @@ class ServedConnection(HttpToolsProtocol):
             self._hold(data)
         else:
             self._read(data)
+
+    def pause_writing(self) -> None:
+        self._moved = self.loop.time()
+        super().pause_writing()
 
     def resume_writing(self) -> None:
         self._moved = self.loop.time()
@@ -176,6 +180,7 @@ class ServedConnection(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        self.scope["extensions"] = {CUT: {"close": self.transport.close}}
         self._amid_head = True
         self._head_bytes = self._hosts = 0
         self._head_began = self.loop.time()
@@ -223,6 +228,8 @@ class ServedConnection(HttpToolsProtocol):
             self._end(with_answer=not (self._amid_body and self.cycle.response_started))
 
     def on_response_complete(self) -> None:
+        # An answer may have taken longer than a connection may be idle.
+        self._moved = self.loop.time()
         was_last = not self.pipeline
         super().on_response_complete()
         if was_last and self._refused is not None:
@@ -238,7 +245,7 @@ class ServedConnection(HttpToolsProtocol):
         now = self.loop.time()
         self._sweep = self.loop.call_later(limits.sweep_seconds, self._check_times)
         stalled = now - self._moved > limits.stall_seconds
-        if self.flow.write_paused or self._refused is not None:
+        if self.flow.write_paused or self._refused is not None or self.transport.is_closing():
             if stalled:
                 self.transport.abort()
         elif self._amid_head and now - self._head_began > limits.head_seconds:

@@ -6,6 +6,7 @@ from typing import Callable, List, Optional
 
 from merlin_runtime.errors import ModelLoadFailed
 from merlin_runtime.models.port import Model
+from merlin_runtime.models.signature import UNKNOWN, Signature
 from merlin_runtime.serving.metrics import ServingMetrics
 from merlin_runtime.serving.predictor import Predictor
 
@@ -20,6 +21,7 @@ class Lifecycle:
     def __init__(self, metrics: ServingMetrics) -> None:
         self._metrics = metrics
         self.model: Optional[Model] = None
+        self.signature: Signature = UNKNOWN
         self.predictor: Optional[Predictor] = None
         self.failure: Optional[ModelLoadFailed] = None
         self.draining = False
@@ -33,8 +35,9 @@ class Lifecycle:
         """Call ``listener`` whenever ``ready`` may have changed."""
         self._listeners.append(listener)
 
-    def loaded(self, model: Model, predictor: Predictor) -> None:
+    def loaded(self, model: Model, predictor: Predictor, signature: Signature = UNKNOWN) -> None:
         self.model = model
+        self.signature = signature
         self.predictor = predictor
         self._tell()
 

@@ -62,6 +62,10 @@ class ServingMetrics:
             "model_batch_requests", "Requests answered by one call of the model", _REQUESTS
         )
         self.request_bytes = histogram("model_request_bytes", "Size of request bodies", _BYTES)
+        self.stream_items = Counter(
+            "model_stream_items", "Items sent of answers that stream", names, registry=registry
+        ).labels(model, version)
+        self.streams = gauge("model_open_streams", "Streamed answers being sent")
         self.inflight = gauge("model_inflight_requests", "Predict requests being worked on")
         logs = Counter(
             "model_prediction_logs", "Sampled prediction logs, by what became of them",

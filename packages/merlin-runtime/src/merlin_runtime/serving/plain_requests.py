@@ -82,6 +82,8 @@ def _plain_head(head: bytes) -> Optional[PlainHead]:
         if name in _UNUSUAL or (name in seen and name in _ONCE):
             return None
         seen[name] = value.lstrip(b" \t")
+    if b"arrow" in seen.get(b"content-type", b"") or b"arrow" in seen.get(b"accept", b""):
+        return None
     length = seen.get(b"content-length", b"")
     if not _LENGTH.fullmatch(length) or not seen.get(b"host"):
         return None

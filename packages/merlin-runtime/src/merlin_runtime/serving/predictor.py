@@ -12,15 +12,24 @@ import asyncio
 import queue
 import threading
 import time
-from typing import Any, Awaitable, Mapping, Optional, Protocol, Tuple
+from typing import Optional, Protocol, Tuple, cast
 
-from merlin_runtime.errors import ModelRaised, Overloaded, ServingError
-from merlin_runtime.models.port import Model
+from merlin_runtime.errors import ServingError
+from merlin_runtime.models.port import BatchModel, Model
+from merlin_runtime.serving.admission import Admission
+from merlin_runtime.serving.batch_predictors import batch_predictor_for
 from merlin_runtime.serving.codecs import Codec
+from merlin_runtime.serving.jobs import Headers, Job, as_serving_error, connect, end
 from merlin_runtime.serving.metrics import ServingMetrics
-from merlin_runtime.serving.pace import Pace, StopWatch, Took
-
-Headers = Mapping[str, str]
+from merlin_runtime.serving.pace import Pace, StopWatch
+from merlin_runtime.serving.streams import (
+    AnswerStream,
+    collect,
+    collect_async,
+    is_stream,
+    pump,
+    pump_async,
+)
 
 
 class Predictor(Protocol):
@@ -30,17 +39,26 @@ class Predictor(Protocol):
     def worth_cancelling(self) -> bool:
         """Whether cancelling what was just submitted could save work."""
 
-    def submit(self, body: bytes, headers: Headers, codec: Codec) -> "asyncio.Future[bytes]":
+    def submit(
+        self, body: bytes, headers: Headers, codec: Codec, stream: Optional[AnswerStream] = None
+    ) -> "asyncio.Future[bytes]":
         """Start or queue a prediction; raises `Overloaded` where the queue is full. The future
         ends with what the codec wrote, or a `ServingError`. Cancelled before it runs, it never
-        runs."""
+        runs.
+
+        Where the model streams, the answer's items go to ``stream``, and the future ends, with
+        nothing, as soon as that has begun; without one they are collected in a list."""
 
 
 def predictor_for(
     model: Model, *, concurrency: int, max_queue: int, metrics: ServingMetrics, pace: Pace
 ) -> Predictor:
     """Return threads for an ordinary model, whose calls ``pace`` learns from; an event loop of its
-    own for an async one."""
+    own for an async one; either with batches for one that takes them."""
+    if getattr(model, "batch_limits", None) is not None:
+        return batch_predictor_for(
+            cast("BatchModel", model), Admission(concurrency, max_queue), metrics
+        )
     if model.is_async:
         return CoroutinePredictor(
             model, concurrency=concurrency, max_queue=max_queue, metrics=metrics
@@ -48,42 +66,6 @@ def predictor_for(
     return ThreadPredictor(
         model, concurrency=concurrency, max_queue=max_queue, metrics=metrics, pace=pace
     )
-
-
-class _Admission:
-    def __init__(self, *, concurrency: int, max_queue: int) -> None:
-        self._concurrency = concurrency
-        self._limit = concurrency + max_queue
-        self._admitted = 0
-
-    @property
-    def has_queue(self) -> bool:
-        return self._admitted > self._concurrency
-
-    def enter(self) -> None:
-        if self._admitted >= self._limit:
-            raise Overloaded(
-                f"{self._admitted} requests are being worked on or waiting; try again in a second."
-            )
-        self._admitted += 1
-
-    def leave(self) -> None:
-        self._admitted -= 1
-
-
-class _Job:
-    __slots__ = ("body", "codec", "future", "headers", "queued_at", "took")
-
-    def __init__(
-        self, body: bytes, headers: Headers, codec: Codec, future: "asyncio.Future[bytes]"
-    ) -> None:
-        self.body = body
-        self.codec = codec
-        self.headers = headers
-        self.future = future
-        self.queued_at = time.perf_counter()
-        self.took: Optional[Took] = None
-        """Of an answered job only."""
 
 
 class ThreadPredictor:
@@ -104,18 +86,24 @@ class ThreadPredictor:
         self._model = model
         self._metrics = metrics
         self._pace = pace
-        self._admission = _Admission(concurrency=concurrency, max_queue=max_queue)
-        self._jobs: "queue.SimpleQueue[_Job]" = queue.SimpleQueue()
+        self._admission = Admission(concurrency, max_queue)
+        self._jobs: "queue.SimpleQueue[Job]" = queue.SimpleQueue()
         self._loop = asyncio.get_running_loop()
+        self._streams = False
+        """Whether the model was seen to stream: such answers can be ended before their end."""
         for number in range(concurrency):
             threading.Thread(target=self._work, name=f"predict-{number}", daemon=True).start()
 
     @property
     def worth_cancelling(self) -> bool:
-        return self._admission.has_queue
+        return self._admission.has_queue or self._streams
 
-    def submit(self, body: bytes, headers: Headers, codec: Codec) -> "asyncio.Future[bytes]":
-        job = _Job(body, headers, codec, self._loop.create_future())
+    def submit(
+        self, body: bytes, headers: Headers, codec: Codec, stream: Optional[AnswerStream] = None
+    ) -> "asyncio.Future[bytes]":
+        job = Job(body, headers, codec, self._loop.create_future(), stream)
+        if stream is not None:
+            connect(stream, job.future, lambda: None)
         if self._model.row_wise and self._pace.allows_inline(len(body)):
             self._settle(job, *self._outcome(job))
             return job.future
@@ -132,38 +120,39 @@ class ThreadPredictor:
             except RuntimeError:
                 return  # the loop is closed: the process ends
 
-    def _outcome(self, job: _Job) -> Tuple[Optional[bytes], Optional[ServingError]]:
+    def _outcome(self, job: Job) -> Tuple[Optional[bytes], Optional[ServingError]]:
         try:
             return self._predict(job), None
         except BaseException as raised:  # noqa: BLE001  (threads and loop outlive any of them)
-            return None, _as_serving_error(raised)
+            return None, as_serving_error(raised)
 
-    def _predict(self, job: _Job) -> bytes:
+    def _predict(self, job: Job) -> bytes:
         self._metrics.queue_seconds.observe(time.perf_counter() - job.queued_at)
         watch = StopWatch()
         request = job.codec.decode(job.body)
         called = time.perf_counter()
         try:
             answer = self._model.predict(request, job.headers)
+            if is_stream(answer):
+                self._streams = True
+                if job.stream is not None:
+                    pump(answer, job.stream)
+                    return b""
+                answer = collect(answer, lambda: not job.future.cancelled())
         finally:
             self._metrics.predicted(time.perf_counter() - called)
         encoded = job.codec.encode(answer)
         job.took = watch.took()
         return encoded
 
-    def _finish(self, job: _Job, answer: Optional[bytes], error: Optional[ServingError]) -> None:
+    def _finish(self, job: Job, answer: Optional[bytes], error: Optional[ServingError]) -> None:
         self._admission.leave()
         self._settle(job, answer, error)
 
-    def _settle(self, job: _Job, answer: Optional[bytes], error: Optional[ServingError]) -> None:
+    def _settle(self, job: Job, answer: Optional[bytes], error: Optional[ServingError]) -> None:
         if job.took is not None:
             self._pace.observe(job.took, len(job.body))
-        if job.future.cancelled():
-            return
-        if error is not None:
-            job.future.set_exception(error)
-        elif answer is not None:
-            job.future.set_result(answer)
+        end(job.future, job.stream, answer, error)
 
 
 class CoroutinePredictor:
@@ -174,7 +163,7 @@ class CoroutinePredictor:
     ) -> None:
         self._model = model
         self._metrics = metrics
-        self._admission = _Admission(concurrency=concurrency, max_queue=max_queue)
+        self._admission = Admission(concurrency, max_queue)
         self._model_loop = asyncio.new_event_loop()
         self._slots: Optional[asyncio.Semaphore] = None
         self._concurrency = concurrency
@@ -186,17 +175,27 @@ class CoroutinePredictor:
     def worth_cancelling(self) -> bool:
         return True
 
-    def submit(self, body: bytes, headers: Headers, codec: Codec) -> "asyncio.Future[bytes]":
+    def submit(
+        self, body: bytes, headers: Headers, codec: Codec, stream: Optional[AnswerStream] = None
+    ) -> "asyncio.Future[bytes]":
         self._admission.enter()
-        running = asyncio.run_coroutine_threadsafe(
-            self._predict(body, headers, codec, time.perf_counter()), self._model_loop
-        )
-        future = asyncio.wrap_future(running)
-        future.add_done_callback(lambda _: self._admission.leave())
+        call = self._predict(body, headers, codec, stream, time.perf_counter())
+        whole = asyncio.wrap_future(asyncio.run_coroutine_threadsafe(call, self._model_loop))
+        whole.add_done_callback(lambda _: self._admission.leave())
+        if stream is None:
+            return whole
+        future: "asyncio.Future[bytes]" = asyncio.get_running_loop().create_future()
+        connect(stream, future, whole.cancel)
+        whole.add_done_callback(lambda _: end(future, stream, *_outcome_of(whole)))
         return future
 
     async def _predict(
-        self, body: bytes, headers: Headers, codec: Codec, queued_at: float
+        self,
+        body: bytes,
+        headers: Headers,
+        codec: Codec,
+        stream: Optional[AnswerStream],
+        queued_at: float,
     ) -> bytes:
         # Made here because before Python 3.10 a semaphore belongs to the loop it was made on.
         if self._slots is None:
@@ -206,21 +205,24 @@ class CoroutinePredictor:
             self._metrics.queue_seconds.observe(started - queued_at)
             try:
                 request = codec.decode(body)
-                awaitable: Awaitable[Any] = self._model.predict(request, headers)
-                return codec.encode(await awaitable)
+                answer = await self._model.predict(request, headers)
+                if is_stream(answer):
+                    if stream is not None:
+                        await pump_async(answer, stream)
+                        return b""
+                    answer = await collect_async(answer)
+                return codec.encode(answer)
             except Exception as raised:  # noqa: BLE001  (whatever the model raises)
-                error = _as_serving_error(raised)
+                error = as_serving_error(raised)
                 raise error from error.__cause__
             finally:
                 self._metrics.predicted(time.perf_counter() - started)
 
 
-def _as_serving_error(raised: BaseException) -> ServingError:
-    if isinstance(raised, ServingError):
-        return raised
-    error = ModelRaised(
-        f"The model raised {type(raised).__name__}. The server's log has the details under this "
-        "answer's x-request-id."
-    )
-    error.__cause__ = raised
-    return error
+def _outcome_of(
+    whole: "asyncio.Future[bytes]",
+) -> Tuple[Optional[bytes], Optional[ServingError]]:
+    if whole.cancelled():
+        return None, None
+    raised = whole.exception()
+    return (whole.result(), None) if raised is None else (None, as_serving_error(raised))

@@ -18,6 +18,7 @@ import uvicorn
 from merlin_runtime.errors import AddressUnavailable, ModelLoadFailed
 from merlin_runtime.models.loading import load_model
 from merlin_runtime.models.port import Model
+from merlin_runtime.models.signature import Signature, signature_of
 from merlin_runtime.serving.access_log import AccessLog
 from merlin_runtime.serving.application import Application
 from merlin_runtime.serving.cold_routes import ColdRoutes
@@ -164,14 +165,15 @@ class _Serving:
         except ModelLoadFailed as failure:
             _call_soon(loop, self._failed, failure)
             return
+        signature = signature_of(settings.model_dir, model)
         # The model's objects live as long as the process: the collector need not visit them.
         with self._phases.phase("freeze"):
             gc.collect()
             gc.freeze()
         # Ready only once the other port is open as well.
-        _call_soon(loop, opening.add_done_callback, lambda _: self._loaded(model))
+        _call_soon(loop, opening.add_done_callback, lambda _: self._loaded(model, signature))
 
-    def _loaded(self, model: Model) -> None:
+    def _loaded(self, model: Model, signature: Signature) -> None:
         seconds = self._phases.seconds
         self._metrics.load_seconds.set(sum(seconds.values()) - seconds.get("server", 0.0))
         pace = Pace()
@@ -184,6 +186,7 @@ class _Serving:
                 metrics=self._metrics,
                 pace=pace,
             ),
+            signature,
         )
         self._hot_lane.loaded(model, pace)
         fields = {"event": "ready", "name": self._settings.name, "type": model.kind}
