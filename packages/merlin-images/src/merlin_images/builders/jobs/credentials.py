@@ -100,12 +100,17 @@ def both(options: JobOptions) -> Access:
 def check_environment(environment: Mapping[str, str]) -> None:
     """Refuse variables that hold secrets: everybody who may read Jobs would see them."""
     for name, value in environment.items():
-        secret_name = _FORBIDDEN_NAME.search(name.upper()) and not _PATH_NAME.search(name.upper())
-        if secret_name or _URL_WITH_USER.search(value):
+        if may_hold_secret(name, value):
             raise JobOptionsInvalid(
                 f"{name} would stand readable in every Job.",
                 hint="Put it into a Kubernetes secret and name that in images.jobs.",
             )
+
+
+def may_hold_secret(name: str, value: str) -> bool:
+    """Say whether a variable is one that everybody who may read Jobs should not see."""
+    secret_name = _FORBIDDEN_NAME.search(name.upper()) and not _PATH_NAME.search(name.upper())
+    return bool(secret_name or _URL_WITH_USER.search(value))
 
 
 def _mounted(volume: str, secret: SecretFile, kind: _Kind) -> Access:
