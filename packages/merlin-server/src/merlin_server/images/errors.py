@@ -5,6 +5,14 @@ from __future__ import annotations
 from merlin.errors import Kind, MerlinError
 
 
+class BuildOptionsInvalid(MerlinError):
+    """What a build asks for is no amount; ``field`` names it."""
+
+    code = "build_options_invalid"
+    kind = Kind.INVALID
+    hint = "Give Kubernetes quantities such as 500m, 2 or 1.5Gi."
+
+
 class BuildTooLarge(MerlinError):
     """A build asks for more than the platform allows one."""
 

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from merlin_server.endpoints.quantities import parse_quantity
+from merlin_server.images.errors import BuildOptionsInvalid
 
 
 @dataclass(frozen=True)
@@ -28,11 +29,12 @@ class BuildOptions:
         environment: str = "",
         retries: int | None = None,
     ) -> BuildOptions:
-        """Read a ``resource_request``; zero means not asked for, as with Merlin (merlin.md 3.5)."""
-        cpu, memory = (
-            str((resources or {}).get(name) or "") for name in ("cpu_request", "memory_request")
-        )
-        return cls(environment, _if_any(cpu), _if_any(memory), retries)
+        """Read a ``resource_request``; zero means not asked for, as with Merlin (merlin.md 3.5).
+
+        Raises `BuildOptionsInvalid`.
+        """
+        cpu, memory = (_amount(resources or {}, name) for name in ("cpu_request", "memory_request"))
+        return cls(environment, cpu, memory, retries)
 
     @classmethod
     def stored(cls, row: Mapping[str, Any]) -> BuildOptions:
@@ -42,5 +44,14 @@ class BuildOptions:
         return asdict(self)
 
 
-def _if_any(quantity: str) -> str:
-    return quantity if quantity and parse_quantity(quantity) > 0 else ""
+def _amount(resources: Mapping[str, Any], field: str) -> str:
+    text = str(resources.get(field) or "")
+    if not text:
+        return ""
+    try:
+        amount = parse_quantity(text)
+    except ValueError as error:
+        raise BuildOptionsInvalid(f"{field} of a build: {error}.", field=field) from None
+    if amount < 0:
+        raise BuildOptionsInvalid(f"{field} of a build must not be negative.", field=field)
+    return text if amount else ""
