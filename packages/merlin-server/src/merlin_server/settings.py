@@ -183,6 +183,16 @@ class BuildJobSettings(Section):
         "",
         description="Key in it; empty: credentials, kaniko-secret.json or connection-string",
     )
+    netrc_secret: str = Field(
+        "",
+        description="Secret whose key netrc has the credentials of package indexes, for builder "
+        "native-job; the others run the model's code and get none",
+    )
+    share_locks: bool = Field(
+        True,
+        description="Keep dependency locks beside the artifacts, as the server does, for builder "
+        "native-job; its account must be able to write there",
+    )
     service_account: str = Field("", description="Service account of the Pods")
     token_audience: str = Field(
         "", description="Mount a token of the service account for this audience into our own steps"

@@ -117,6 +117,16 @@ def test_settings_become_options() -> None:
     assert options.node_selector == {"pool": "builds"}
 
 
+def test_native_jobs_share_locks_where_they_can() -> None:
+    def locks(url: str, **jobs: Any) -> str:
+        told = Settings(artifacts_url=url, images={"builder": "native-job", "jobs": jobs})
+        return str(job_options(told, "native-job").locks_url)
+
+    assert locks("gs://models/merlin") == "gs://models/merlin"
+    assert locks("gs://models/merlin", share_locks=False) == ""
+    assert locks("file:///models") == ""
+
+
 def test_what_cannot_work_is_said_at_the_start(fake: FakeCluster, tmp_path: Path) -> None:
     kubeconfig = fake.write_kubeconfig(tmp_path / "kubeconfig")
     jobs = {**JOBS, "kubeconfig": kubeconfig, "kaniko_arguments": ["--cache-repo=canary.example"]}

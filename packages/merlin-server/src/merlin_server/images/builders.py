@@ -156,6 +156,8 @@ def job_options(settings: Settings, name: BuilderName) -> Any:
     """Return the `JobOptions` of a builder."""
     options = _load("options")
     jobs = settings.images.jobs
+    scheme = settings.artifacts_url.partition(":")[0]
+    store_type = jobs.store_type or _STORE_TYPES.get(scheme, "none")
     return options.JobOptions(
         tools_image=jobs.tools_image,
         kind=_KINDS[name],
@@ -168,7 +170,7 @@ def job_options(settings: Settings, name: BuilderName) -> Any:
             jobs.registry_ca_config_map,
         ),
         store=options.StoreAccess(
-            jobs.store_type or _STORE_TYPES.get(settings.artifacts_url.partition(":")[0], "none"),
+            store_type,
             _secret(jobs.store_secret, jobs.store_secret_key),
         ),
         service_account=jobs.service_account,
@@ -189,6 +191,8 @@ def job_options(settings: Settings, name: BuilderName) -> Any:
         dockerfile_config_map=jobs.dockerfile_config_map,
         buildkit_mode=jobs.buildkit_mode,
         index_url=settings.images.index_url,
+        locks_url=settings.artifacts_url if jobs.share_locks and store_type != "none" else "",
+        netrc=_secret(jobs.netrc_secret, ""),
         platform=settings.images.platform,
         codec=settings.images.codec,
         byte_compile=settings.images.byte_compile,

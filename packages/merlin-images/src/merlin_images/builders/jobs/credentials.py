@@ -39,6 +39,7 @@ _DOCKER = _Kind("DOCKER_CONFIG", "config.json", folder=True)
 _GOOGLE = _Kind("GOOGLE_APPLICATION_CREDENTIALS", "kaniko-secret.json")
 _AWS = _Kind("AWS_SHARED_CREDENTIALS_FILE", "credentials")
 _AZURE = _Kind("AZURE_STORAGE_CONNECTION_STRING_FILE", "connection-string")
+_NETRC = _Kind("NETRC", "netrc")
 _REGISTRIES = {"docker": _DOCKER, "gcr": _GOOGLE, "ecr": _AWS}
 _STORES = {"s3": _AWS, "gcs": _GOOGLE, "azure": _AZURE}
 
@@ -95,6 +96,13 @@ def both(options: JobOptions) -> Access:
             )
         return registry_access(options)
     return store_access(options).and_(registry_access(options))
+
+
+def index_access(options: JobOptions) -> Access:
+    """Return what reads package indexes, for the step that resolves and runs nothing."""
+    if options.netrc is None:
+        return Access()
+    return _mounted("index-credentials", options.netrc, _NETRC)
 
 
 def check_environment(environment: Mapping[str, str]) -> None:

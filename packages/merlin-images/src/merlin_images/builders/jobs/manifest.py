@@ -14,6 +14,7 @@ from merlin_images.builders.jobs.credentials import (
     Access,
     both,
     check_environment,
+    index_access,
     registry_access,
     store_access,
 )
@@ -157,7 +158,7 @@ def _template(
 def _steps(plan: BuildPlan, options: JobOptions) -> tuple[list[dict[str, Any]], list[Any]]:
     work: Mapping[str, Any] = {"name": "workspace", "emptyDir": {}}
     if options.kind == "native":
-        access = both(options)
+        access = both(options).and_(index_access(options))
         step = native.build_step(plan, options)
         return [_container(step, plan, options, access)], [work, *access.volumes]
     tool = kaniko if options.kind == "kaniko" else buildkit
