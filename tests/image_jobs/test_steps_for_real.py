@@ -35,6 +35,7 @@ from tests.fake_kubernetes.outcomes import Executes, Exits, Step
 from tests.fake_kubernetes.resources import SECRETS, Target
 from tests.image_jobs.conftest import NAMESPACE, new_driver
 from tests.image_jobs.platforms import Platform, request
+from tests.image_jobs.running_steps import there
 from tests.peers import missing
 from tests.registry_servers import RegistryPlace, docker_with_password
 from tests.small_base import write_base
@@ -80,14 +81,6 @@ def plant(fake: FakeCluster, name: str, files: Mapping[str, str]) -> SecretFile:
     body = {"metadata": {"name": name}, "data": data}
     fake.api.create(Target(SECRETS, NAMESPACE), json.dumps(body), Options("test"))
     return SecretFile(name)
-
-
-def there(text: str, places: Mapping[str, Path]) -> str:
-    """A path of the container as it is here."""
-    for inside, outside in places.items():
-        if text == inside or text.startswith(f"{inside}/"):
-            return f"{outside}{text.removeprefix(inside)}"
-    return text
 
 
 def as_process(step: Step) -> Exits:
