@@ -33,7 +33,7 @@ def running(cache: Callable[[], Path], seen: list[Step] | None = None) -> Execut
             shutil.copytree(cache(), folder, copy_function=os.link)
         places = {**step.mounts, "/dev/termination-log": step.termination_log}
         command, bound, _ = app.parse_args(
-            [_there(argument, places) for argument in arguments],
+            [there(argument, places) for argument in arguments],
             print_error=False,
             exit_on_error=False,
         )
@@ -50,7 +50,8 @@ def running(cache: Callable[[], Path], seen: list[Step] | None = None) -> Execut
     return Executes(run)
 
 
-def _there(argument: str, places: Mapping[str, Path]) -> str:
+def there(argument: str, places: Mapping[str, Path]) -> str:
+    """A path of the container as it is here."""
     for inside, outside in places.items():
         if argument == inside or argument.startswith(f"{inside}/"):
             return f"{outside}{argument.removeprefix(inside)}"

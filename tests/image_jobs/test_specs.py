@@ -175,6 +175,28 @@ def test_a_docker_login_is_found_whatever_its_key_is() -> None:
     assert items == [{"key": ".dockerconfigjson", "path": "config.json"}]
 
 
+def test_a_package_index_and_its_credentials() -> None:
+    """Where the model's code runs there is the address, and no credentials."""
+    asked = {
+        "index_url": "https://pypi.example.com/simple",
+        "netrc": SecretFile("index-login"),
+        "locks_url": "s3://models/merlin",
+    }
+    job = job_manifest(plan(based=False), NATIVE.options(**asked))
+    build = steps(job)["build"]
+    command = build["command"]
+    assert command[command.index("--index-url") + 1] == "https://pypi.example.com/simple"
+    assert command[command.index("--locks") + 1] == "s3://models/merlin"
+    assert {"name": "NETRC", "value": "/etc/merlin/index-credentials/netrc"} in build["env"]
+    volumes = {v["name"]: v for v in job["spec"]["template"]["spec"]["volumes"]}
+    assert volumes["index-credentials"]["secret"]["secretName"] == "index-login"
+    job = job_manifest(plan(), KANIKO.options(**asked))
+    fetch = steps(job)["fetch"]["command"]
+    assert fetch[fetch.index("--index-url") + 1] == "https://pypi.example.com/simple"
+    assert "index-login" not in str(job)
+    assert "--locks" not in str(job)
+
+
 def test_a_token_is_projected_into_our_own_steps_only() -> None:
     platform = Platform("kaniko", "gcr", "gcs", identity=True)
     found = steps(job_manifest(plan(), platform.options(token_audience="//iam.example.com/pool")))

@@ -148,6 +148,9 @@ class MerlinDouble:
         }
         return 202, None
 
+    def cancel_build(self, call: Call, model: str, version: str) -> Answer:
+        return 202, None
+
     def list_endpoints(self, call: Call, model: str, version: str) -> Answer:
         return 200, [row for row in self.endpoints if row["version_id"] == int(version)]
 
@@ -281,6 +284,7 @@ ROUTES = [
     ("PATCH", VERSION, "patch_version"),
     ("GET", f"{VERSION}/image", "get_image"),
     ("PUT", f"{VERSION}/image", "build_image"),
+    ("DELETE", f"{VERSION}/image", "cancel_build"),
     ("GET", f"{VERSION}/endpoint", "list_endpoints"),
     ("POST", f"{VERSION}/endpoint", "create_endpoint"),
     ("GET", ENDPOINT, "get_endpoint"),

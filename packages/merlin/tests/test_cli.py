@@ -274,6 +274,19 @@ def test_undeploying_stops_traffic_first_and_may_be_repeated(cli: Cli, server: A
 
 
 @pytest.mark.usefixtures("deployed")
+def test_building_an_image_and_ending_its_build(cli: Cli, server: Any) -> None:
+    assert cli("build", "cancer:1", "--memory", "4Gi", "--retries", "2") == 0
+    assert cli.out == "Built localhost/demo/cancer@sha256:00.\n"
+    asked = server.last("PUT", "/v1/models/1/versions/1/image").json
+    assert (asked["backoff_limit"], asked["resource_request"]["memory_request"]) == (2, "4Gi")
+    assert cli("build", "cancer:1", "--cancel", "--output", "json") == 0
+    assert cli.document["cancelled"]
+    assert server.last("DELETE", "/v1/models/1/versions/1/image")
+    assert cli("build", "cancer:1", "--cancel", "--cpu", "2") == 64
+    assert cli("build", "cancer:1", "--retries", "-1") == 64
+
+
+@pytest.mark.usefixtures("deployed")
 def test_logs_ask_for_the_right_place(cli: Cli, server: Any) -> None:
     server.log_lines = ["one", "two"]
     assert cli("logs", "cancer", "-f", "--tail", "5") == 0

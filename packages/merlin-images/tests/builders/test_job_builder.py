@@ -6,7 +6,6 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,21 +23,20 @@ from merlin_images.builders.jobs.builder import JobBuilder, NoBaseImage
 from merlin_images.builders.jobs.cluster import Cluster
 from merlin_images.builders.jobs.errors import BuildImageMissing, BuildJobError
 from merlin_images.builders.jobs.options import JobOptions
-from merlin_images.builders.port import BuildRequest
 from merlin_images.image.errors import BaseNotFound
 from merlin_images.registry.embedded.storage import RegistryStorage
 from merlin_images.registry.errors import RegistryDenied
 from merlin_images.registry.memory import MemoryRegistry
 from merlin_images.registry.open import open_registry
-from merlin_images.registry.port import OCI_CONFIG, OCI_MANIFEST, Descriptor, ImageRegistry
+from merlin_images.registry.port import Descriptor, ImageRegistry
 from merlin_images.registry.reference import Reference, parse_reference
-from merlin_images.registry.samples import describe, manifest_of
 from tests.fake_kubernetes import FakeCluster
 from tests.fake_kubernetes.api import Options
 from tests.fake_kubernetes.outcomes import Executes, Exits, Step
 from tests.fake_kubernetes.resources import SECRETS, Target
 from tests.image_jobs.conftest import NAMESPACE, new_driver
-from tests.image_jobs.platforms import AMAZON, TOOLS, Platform, request
+from tests.image_jobs.images import asked, push
+from tests.image_jobs.platforms import AMAZON, TOOLS, Platform
 from tests.image_jobs.running_steps import running
 from tests.registry_servers import serving
 
@@ -120,14 +118,6 @@ class Registry(MemoryRegistry):
         return super().write_manifest(reference, media_type, body)
 
 
-def push(registry: MemoryRegistry, reference: Reference, name: str) -> str:
-    document = {"architecture": "amd64", "os": "linux", "author": name}
-    config = json.dumps({**document, "rootfs": {"type": "layers", "diff_ids": []}}).encode()
-    described = describe(config, OCI_CONFIG)
-    registry.write_blob(reference, described, lambda: [config])
-    return registry.write_manifest(reference, OCI_MANIFEST, manifest_of([], described)).digest
-
-
 @pytest.fixture
 def registry() -> Registry:
     made = Registry()
@@ -144,13 +134,6 @@ def pushes(registry: MemoryRegistry) -> Executes:
         return Exits(message=digests.pop())
 
     return Executes(run)
-
-
-def asked(store: ArtifactStore | None = None, **changes: Any) -> BuildRequest:
-    made = request(**changes)
-    target = store or MemoryStore("s3://models")
-    target.write(f"{made.model.folder}/MLmodel", [b"flavors: {}"])
-    return replace(made, model=replace(made.model, store=target))
 
 
 def builder_of(cluster: Cluster, registry: ImageRegistry, **changes: Any) -> JobBuilder:

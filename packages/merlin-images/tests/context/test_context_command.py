@@ -160,6 +160,23 @@ def test_a_dockerfile_of_ones_own_is_taken_as_it_is(context: Context, tmp_path: 
     assert context("--dockerfile", str(tmp_path / "absent")) != 0
 
 
+def test_a_package_index_is_written_for_uv_unless_the_model_names_one(
+    context: Context, model: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    index = "https://pypi.example.com/simple"
+    assert context() == 0
+    assert context("--index-url", index) == 0
+    settings = tmp_path / "context" / "uv.toml"
+    assert settings.read_text() == f'index-url = "{index}"\n'
+    (model / "conda.yaml").unlink()
+    (model / "requirements.txt").write_text("--index-url https://own.example.com/simple\npandas\n")
+    assert context("--index-url", index) == 0
+    assert settings.read_text() == 'index-url = "https://own.example.com/simple"\n'
+    capsys.readouterr()
+    assert context("--index-url", "https://user:canary@pypi.example.com/simple") == 65
+    assert "canary" not in "".join(capsys.readouterr())
+
+
 def test_the_environment_may_lie_elsewhere(
     context: Context, tmp_path: Path, capsys: Capture
 ) -> None:

@@ -99,7 +99,13 @@ def assemble(
         models=Models(database, addresses, tracking),
         versions=Versions(database, addresses, tracking, settings.images.python_versions),
         deletion=Deletion(database, tracking),
-        builds=Builds(database, platform.registry_prefix, platform.existence, platform.notify),
+        builds=Builds(
+            database,
+            platform.registry_prefix,
+            platform.existence,
+            platform.notify,
+            settings.images.jobs.largest,
+        ),
         endpoints=Endpoints(
             database,
             addresses,

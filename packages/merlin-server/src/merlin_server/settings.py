@@ -147,16 +147,21 @@ class BuildJobSettings(Section):
         description="kubeconfig of the build cluster; empty: the one this server's Pod runs in, or "
         "the one KUBECONFIG names",
     )
+    cluster: dict[str, Any] = Field(
+        {},
+        repr=False,
+        description="cluster and user, as a kubeconfig has them, instead of kubeconfig",
+    )
     namespace: str = Field("mlp", description="Namespace of the Jobs and of the secrets below")
     tools_image: str = Field("", description="Image with the merlin command, for our own steps")
     builder_image: str = Field("", description="Pinned image of Kaniko or BuildKit")
     base_images: dict[str, str] = Field(
         {}, description="Base image by Python version, such as 3.11; others use images.base"
     )
-    registry_type: Literal["docker", "gcr", "ecr"] = Field(
-        "docker",
+    registry_type: Literal["", "docker", "gcr", "ecr"] = Field(
+        "",
         description="What the registry's secret holds: a Docker login, a Google key, or "
-        "AWS credentials",
+        "AWS credentials; empty: what fits registry.type",
     )
     registry_secret: str = Field(
         "", description="Secret to push with; empty: the identity of the service account"
@@ -168,8 +173,8 @@ class BuildJobSettings(Section):
     registry_ca_config_map: str = Field(
         "", description="Config map whose ca.crt is the registry's private certificate authority"
     )
-    store_type: Literal["s3", "gcs", "azure", "none"] = Field(
-        "none", description="What the blob store's secret holds"
+    store_type: Literal["", "s3", "gcs", "azure", "none"] = Field(
+        "", description="What the blob store's secret holds; empty: what fits artifacts_url"
     )
     store_secret: str = Field(
         "", description="Secret to read models with; empty: the identity of the service account"
@@ -177,6 +182,16 @@ class BuildJobSettings(Section):
     store_secret_key: str = Field(
         "",
         description="Key in it; empty: credentials, kaniko-secret.json or connection-string",
+    )
+    netrc_secret: str = Field(
+        "",
+        description="Secret whose key netrc has the credentials of package indexes, for builder "
+        "native-job; the others run the model's code and get none",
+    )
+    share_locks: bool = Field(
+        True,
+        description="Keep dependency locks beside the artifacts, as the server does, for builder "
+        "native-job; its account must be able to write there",
     )
     service_account: str = Field("", description="Service account of the Pods")
     token_audience: str = Field(
@@ -231,6 +246,9 @@ class ImageSettings(Section):
         "from Debian packages of this machine's sources), or auto (debian: where apt is, else "
         "Docker Hub's python slim)",
     )
+    batch_base: str = Field(
+        "", description="Base image of pyfunc_v2 models, for prediction jobs; empty: base"
+    )
     platform: str = Field(
         "linux/amd64",
         description="What images are for: linux/amd64, linux/arm64, or both with a comma between "
@@ -274,6 +292,9 @@ class EnvironmentSettings(Section):
     cluster: str = Field("local", description="Name of the cluster, shown in containers and logs")
     deployer: str = Field("process", description="Deployer backend: process, or an installed one")
     is_default: bool = Field(False, description="Used when a request names none")
+    image_builder: Literal["", BuilderName] = Field(
+        "", description="Builder of what is deployed here; empty: images.builder"
+    )
     region: str = Field("", description="Shown to users")
     gcp_project: str = Field("", description="Shown to users")
     max_cpu: str = Field("8", description="Largest CPU request")

@@ -16,12 +16,16 @@ from urllib.parse import SplitResult, urlsplit
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
+from merlin_images.builders.jobs.errors import JobOptionsInvalid
+from merlin_images.builders.jobs.manifest import check_options
 from merlin_images.registry.credentials.choose import cloud_of
 from merlin_images.registry.errors import InvalidReference
 from merlin_images.registry.reference import parse_reference
+from merlin_server.images.builders import job_builders, job_options
 from merlin_server.settings import RegistrySettings, Section, Settings
 
 _ECR_WITH_REGION = re.compile(r"\.dkr[.-]ecr(?:-fips)?\.[a-z0-9-]+\.")
+_NAMED_FILES = ("docker_config", "kubeconfig")
 _STORES = {
     "s3": ("s3",),
     "gcs": ("gs",),
@@ -45,6 +49,7 @@ def find_faults(settings: Settings) -> list[Fault]:
         *_environments(settings),
         *_registry(settings.registry),
         *_images(settings),
+        *_jobs(settings),
         *_files(settings, ""),
     ]
 
@@ -191,13 +196,31 @@ def _images(settings: Settings) -> Iterator[Fault]:
         yield Fault("images.python_versions", "it is empty, so every build would fail")
 
 
+def _jobs(settings: Settings) -> Iterator[Fault]:
+    jobs = settings.images.jobs
+    if jobs.kubeconfig is not None and jobs.cluster:
+        yield Fault("images.jobs.cluster", "it is given, and kubeconfig is given as well")
+    elif jobs.cluster and not isinstance(jobs.cluster.get("cluster"), dict):
+        yield Fault("images.jobs.cluster", "it has no section cluster, as a kubeconfig has it")
+    said = set()
+    for name in job_builders(settings):
+        if settings.registry.type == "layout":
+            yield Fault("registry.type", f"it is layout, a folder no {name} Job can reach")
+        try:
+            check_options(job_options(settings, name))
+        except JobOptionsInvalid as error:
+            if error.message not in said:
+                said.add(error.message)
+                yield Fault("images.jobs", error.message.rstrip("."))
+
+
 def _files(section: Section, path: str) -> Iterator[Fault]:
     """Every file that is named must be there and readable, whatever section names it."""
     for name in type(section).model_fields:
         value = getattr(section, name)
         if isinstance(value, Section):
             yield from _files(value, f"{path}{name}.")
-        elif isinstance(value, Path) and (name.endswith("_file") or name == "docker_config"):
+        elif isinstance(value, Path) and (name.endswith("_file") or name in _NAMED_FILES):
             if not value.exists():
                 yield Fault(f"{path}{name}", f"there is no {value}")
             elif name.endswith("_file") and not value.is_file():

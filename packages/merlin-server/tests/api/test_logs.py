@@ -123,6 +123,27 @@ def test_a_stopping_server_ends_what_is_followed() -> None:
     assert asyncio.run(asyncio.wait_for(follow(), 10)) == [b"first\n"]
 
 
+def test_each_event_loop_follows_for_itself() -> None:
+    """A test client has a loop for each request; a slow one once found the first one's event."""
+    followers = Followers()
+    for _ in range(2):
+        late = threading.Event()
+
+        def slow(late: threading.Event = late) -> Iterator[bytes]:
+            late.wait(30)
+            yield b"late\n"
+
+        async def follow(late: threading.Event = late, read: Any = slow) -> list[bytes]:
+            stream = followers.stream(read(), limit_bytes=None)
+            first = asyncio.ensure_future(anext(stream))
+            # The reader waits for the line, and the answer for the reader, before there is one.
+            await asyncio.sleep(0)
+            asyncio.get_running_loop().call_soon(late.set)
+            return [await first, *[chunk async for chunk in stream]]
+
+        assert asyncio.run(asyncio.wait_for(follow(), 10)) == [b"late\n"]
+
+
 def _spec(name: str) -> RevisionSpec:
     return RevisionSpec(
         name=name,

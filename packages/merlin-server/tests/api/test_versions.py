@@ -5,6 +5,10 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from sqlalchemy import select
+
+from merlin_server.images.options import BuildOptions
+from merlin_server.images.store import ImageRow
 
 
 def test_a_version_has_a_run_to_log_to(client: TestClient, server: Any, made: Any) -> None:
@@ -139,3 +143,69 @@ def test_an_image_is_asked_for(client: TestClient, server: Any, made: Any) -> No
     assert image["image_building_job_status"]["state"] == "active"
     assert server.notified == 2
     assert client.put(f"{made.model}/versions/9/image").status_code == 404
+
+
+def test_options_of_a_build_are_kept(client: TestClient, server: Any, made: Any) -> None:
+    """As the published SDK sends them: a whole resource request, and no retries by default."""
+    resources = {"min_replica": 0, "max_replica": 1, "cpu_request": "2", "memory_request": "4Gi"}
+    body = {"backoff_limit": 0, "resource_request": resources}
+    assert client.put(f"{made.version}/image", json=body).status_code == 202
+    assert _options(server, made) == ("2", "4Gi", 0)
+    body = {"backoff_limit": None, "resource_request": {"cpu_request": "0", "memory_request": ""}}
+    assert client.put(f"{made.version}/image", json=body).status_code == 202
+    assert _options(server, made) == ("", "", None), "zero is not asked for"
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ({"backoff_limit": -1}, "backoff_limit"),
+        ({"backoff_limit": "many"}, "backoff_limit"),
+        ({"resource_request": {"memory_request": "much"}}, "memory_request"),
+        (
+            {"resource_request": {"cpu_request": "-1"}},
+            "cpu_request of a build must not be negative",
+        ),
+        ({"resource_request": {"memory_request": "9Gi"}}, "8Gi of memory at most, not 9Gi"),
+        ({"resource_request": {"cpu_request": "4500m"}}, "4 of cpu at most, not 4500m"),
+    ],
+)
+def test_builds_that_ask_for_too_much_or_nonsense_are_refused(
+    client: TestClient, server: Any, made: Any, body: dict[str, Any], said: str
+) -> None:
+    server.services.builds._largest = {"cpu": "4", "memory": "8Gi"}
+    answer = client.put(f"{made.version}/image", json=body)
+    assert answer.status_code == 400
+    assert said in answer.json()["error"]
+    image = client.get(f"{made.version}/image").json()
+    assert image["image_building_job_status"]["state"] == "unknown"
+    deploy = {"image_builder_resource_request": {"memory_request": "much"}}
+    answer = client.post(f"{made.version}/endpoint", json=deploy)
+    assert answer.status_code == 400
+    assert "memory_request of a build: 'much' is not" in answer.json()["error"]
+
+
+def test_only_a_build_that_runs_can_be_cancelled(
+    client: TestClient, server: Any, made: Any
+) -> None:
+    image = f"{made.version}/image"
+    refused = client.delete(image)
+    assert (refused.status_code, refused.json()["code"]) == (400, "build_not_running")
+    client.put(image)
+    assert (client.delete(image).status_code, client.delete(image).content) == (202, b"")
+    assert client.delete(f"{made.model}/versions/9/image").status_code == 404
+    client.put(image)
+    with server.database.read() as session:
+        assert not session.scalars(select(ImageRow)).one().cancelled, "asked for again"
+    client.post(f"{made.version}/endpoint", json={"environment_name": "local"})
+    refused = client.delete(image)
+    assert (refused.status_code, refused.json()["code"]) == (400, "build_awaited")
+    assert "deployed to local" in refused.json()["error"]
+
+
+def _options(server: Any, made: Any) -> tuple[str, str, int | None]:
+    """What a server that starts now would read."""
+    with server.database.read() as session:
+        row = session.get_one(ImageRow, (made.model_id, made.version_id))
+        options = BuildOptions.stored(row.options)
+    return options.cpu, options.memory, options.retries

@@ -20,7 +20,7 @@ from merlin_images.builders.jobs.errors import BuildJobError, JobOptionsInvalid
 from merlin_images.builders.jobs.janitor import remove_old_jobs
 from merlin_images.builders.jobs.logs import read_lines
 from merlin_images.builders.jobs.manifest import job_manifest
-from merlin_images.builders.port import BuildRequest, StreamsLogs
+from merlin_images.builders.port import StreamsLogs
 from merlin_images.registry.memory import MemoryRegistry
 from merlin_server.images.builders import job_options, open_builder
 from merlin_server.images.janitor import JobJanitor
@@ -28,7 +28,8 @@ from merlin_server.images.metering import BuildMetrics
 from merlin_server.settings import Settings
 from tests.fake_kubernetes import FakeCluster
 from tests.fake_kubernetes.outcomes import Exits, Hangs
-from tests.image_jobs.platforms import Platform, plan, request
+from tests.image_jobs.images import asked
+from tests.image_jobs.platforms import Platform, plan
 
 JOBS: dict[str, Any] = {
     "tools_image": "registry.example.com/tools:1",
@@ -56,13 +57,6 @@ def cluster(fake: FakeCluster) -> Any:
 
 def settings(**images: Any) -> Settings:
     return Settings(images=images)
-
-
-def asked(**changes: Any) -> BuildRequest:
-    made = request(**changes)
-    store = MemoryStore("s3://models")
-    store.write(f"{made.model.folder}/MLmodel", [b"flavors: {}"])
-    return replace(made, model=replace(made.model, store=store))
 
 
 def test_builders_are_chosen_by_model_and_counted(fake: FakeCluster, tmp_path: Path) -> None:
@@ -121,6 +115,16 @@ def test_settings_become_options() -> None:
     assert (options.kind, options.deadline_seconds, options.retries) == ("kaniko", 1200, 0)
     assert (options.registry.secret.name, options.store.secret.name) == ("login", "aws")
     assert options.node_selector == {"pool": "builds"}
+
+
+def test_native_jobs_share_locks_where_they_can() -> None:
+    def locks(url: str, **jobs: Any) -> str:
+        told = Settings(artifacts_url=url, images={"builder": "native-job", "jobs": jobs})
+        return str(job_options(told, "native-job").locks_url)
+
+    assert locks("gs://models/merlin") == "gs://models/merlin"
+    assert locks("gs://models/merlin", share_locks=False) == ""
+    assert locks("file:///models") == ""
 
 
 def test_what_cannot_work_is_said_at_the_start(fake: FakeCluster, tmp_path: Path) -> None:

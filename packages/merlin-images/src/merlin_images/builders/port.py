@@ -34,7 +34,8 @@ class ModelSource:
 class RunOptions:
     """How a build is run, for builders that run it elsewhere; nothing of it is in the image.
 
-    ``project``, ``team``, ``stream`` and ``labels`` say whose it is. ``cpu`` and ``memory`` are
+    ``project``, ``team``, ``stream`` and ``labels`` say whose it is, ``environment`` where it will
+    be deployed, empty if that is not known. ``cpu`` and ``memory`` are
     Kubernetes quantities, empty for the platform's default; ``retries`` counts tries after the
     first.
     """
@@ -46,6 +47,7 @@ class RunOptions:
     cpu: str = ""
     memory: str = ""
     retries: int | None = None
+    environment: str = ""
 
 
 @dataclass(frozen=True)
@@ -157,3 +159,11 @@ class StreamsLogs(Protocol):
         ``told`` counts the lines that were yielded, by place and step: with the same dictionary a
         later call yields only what is new. A build that has not begun has no lines.
         """
+
+
+@runtime_checkable
+class CancelsBuilds(Protocol):
+    """A builder whose builds go on elsewhere when nobody waits for them any more."""
+
+    def cancel(self, request: BuildRequest) -> bool:
+        """End the build of a request wherever it was started; say whether there was one."""

@@ -31,6 +31,7 @@ def context(
     base: str = "",
     base_to: Path | None = None,
     base_format: BaseFormat = "oci-layout",
+    index_url: str = "",
     build_arg: list[str] | None = None,
     common: Common = DEFAULTS,
 ) -> None:
@@ -67,6 +68,8 @@ def context(
         The folder to fetch it into.
     base_format
         kaniko-cache for Kaniko's --cache-dir, oci-layout for BuildKit and buildah.
+    index_url
+        Package index instead of PyPI, where the environment names none; without credentials.
     build_arg
         NAME=VALUE that the builder will be given; may be given several times. Credentials are
         refused.
@@ -81,6 +84,7 @@ def context(
         model_type=model_type,
         dockerfile=dockerfile,
         build_arguments=parse_build_arguments(build_arg or ()),
+        index_url=index_url,
     )
     with common.progress() as progress:
         fetched = None

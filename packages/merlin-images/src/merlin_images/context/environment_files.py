@@ -49,12 +49,16 @@ def read_specification(
 
 
 def environment_files(
-    spec: EnvironmentSpec, runtime_requirements: Iterable[str]
+    spec: EnvironmentSpec, runtime_requirements: Iterable[str], index_url: str = ""
 ) -> Mapping[str, bytes]:
     """Return the files by name: what uv reads, and a conda.yaml of the same content for
-    Dockerfiles that want one. Raises `EnvironmentInvalid` for what no such file can say."""
+    Dockerfiles that want one. ``index_url`` counts where the environment names no index. Raises
+    `EnvironmentInvalid` for what no such file can say."""
+    index_options = list(spec.index_options)
+    if index_url and not any(option.startswith("--index-url=") for option in index_options):
+        index_options.insert(0, f"--index-url={index_url}")
     requirements = sorted({*spec.requirements, *runtime_requirements})
-    for line in (*requirements, *spec.constraints, *spec.index_options):
+    for line in (*requirements, *spec.constraints, *index_options):
         if not line.isprintable():
             raise EnvironmentInvalid(f"{line[:200]!r} holds a character that no line may hold.")
     conda = {
@@ -65,7 +69,7 @@ def environment_files(
         ".python-version": f"{spec.python}\n".encode(),
         "requirements.txt": _lines(requirements),
         "constraints.txt": _lines(spec.constraints),
-        "uv.toml": _lines(_uv_settings(spec.index_options)),
+        "uv.toml": _lines(_uv_settings(index_options)),
         "conda.yaml": yaml.safe_dump(conda, sort_keys=False, allow_unicode=True).encode(),
     }
 

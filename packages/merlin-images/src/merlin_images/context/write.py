@@ -58,7 +58,8 @@ class ContextRequest:
     ``python`` (``3.11``) counts where the environment names none; ``environment_url`` names an
     environment file to take instead of the model's own; ``dockerfile`` one to take instead of ours
     for the kind; an empty ``model_type`` is the kind's own. ``build_arguments`` are those the
-    builder will be given; they come from `parse_build_arguments`.
+    builder will be given; they come from `parse_build_arguments`. ``index_url`` is a package index
+    instead of PyPI, where the environment names none; it holds no credentials.
     """
 
     model_url: str
@@ -68,6 +69,7 @@ class ContextRequest:
     model_type: str = ""
     dockerfile: Path | None = None
     build_arguments: Mapping[str, str] = field(default_factory=dict)
+    index_url: str = ""
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,11 @@ def write_context(request: ContextRequest, folder: Path, progress: Progress) -> 
     `ContextRefused`, `BuildArgumentRefused`, and for the model and its environment what the native
     builder raises.
     """
+    if without_credentials(request.index_url) != request.index_url:
+        raise ContextRefused(
+            "The package index would carry credentials to the model's code.",
+            hint="Give an address without them, such as a proxy's inside the cluster.",
+        )
     runtime = read_runtime()
     check_storage_type(request.build_arguments, request.model_url)
     check_runtime_constraint(request.build_arguments, runtime.version)
@@ -172,7 +179,7 @@ def _write(
     packages = read_system_packages(model, "").packages
     wheels = runtime_wheels(runtime)
     contents = {
-        **environment_files(spec, runtime_requirements()),
+        **environment_files(spec, runtime_requirements(), request.index_url),
         "Dockerfile": dockerfile,
         ".dockerignore": f"Dockerfile\n.dockerignore\n{FACTS}\n".encode(),
         "packages.txt": "".join(f"{name}\n" for name in packages).encode(),
@@ -219,6 +226,7 @@ def _key(request: ContextRequest, model: ModelFolder, runtime: Runtime, dockerfi
         "environment_version": _version(request.environment_url),
         "dockerfile": hashlib.sha256(dockerfile).hexdigest(),
         "build_arguments": dict(request.build_arguments),
+        **({"index": request.index_url} if request.index_url else {}),
         "runtime": runtime.key,
         "runtime_requirements": runtime_requirements(),
     }

@@ -12,6 +12,7 @@ from merlin_server.endpoints.errors import DeployInvalid
 from merlin_server.endpoints.model import AutoscalingPolicy, EndpointBody, TransformerBody
 from merlin_server.endpoints.quantities import parse_quantity
 from merlin_server.environments.store import EnvironmentRow
+from merlin_server.images.options import BuildOptions
 from merlin_server.models.store import ModelRow
 from merlin_server.versions.store import VersionRow
 
@@ -93,6 +94,7 @@ def merge_spec(
         "protocol": body.protocol or stored.get("protocol") or HTTP,
         "enable_model_observability": body.enable_model_observability,
     }
+    BuildOptions.asked(spec["image_builder_resource_request"])
     spec["env_vars"] = [{"value": "", **variable} for variable in spec["env_vars"]]
     if spec["logger"] is not None:
         spec["logger"] = _logger(spec["logger"])

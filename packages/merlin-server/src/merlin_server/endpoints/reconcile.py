@@ -33,6 +33,7 @@ from merlin_server.endpoints.deploy_errors import (
 from merlin_server.endpoints.history import record_failure, record_stop, record_success
 from merlin_server.endpoints.store import VersionEndpointRow
 from merlin_server.endpoints.work import EndpointWork, load_work, revision_spec, with_image
+from merlin_server.images.options import BuildOptions
 from merlin_server.images.progress import RecordedProgress
 from merlin_server.images.service import ImageService, Locations
 from merlin_server.operations.errors import Overdue
@@ -180,7 +181,10 @@ class EndpointReconciler:
 
     def _deploy(self, deployer: Deployer, work: EndpointWork, lease: Lease) -> Live:
         lease.phase("building")
-        built = self._images.ensure(work.model_id, work.version_id, lease)
+        options = BuildOptions.asked(
+            work.spec.get("image_builder_resource_request"), environment=work.environment
+        )
+        built = self._images.ensure(work.model_id, work.version_id, lease, options)
         spec = with_image(work.spec, built)
         lease.phase("deploying")
         status = self._bring_up(deployer, work, work.revision, spec, lease)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from merlin.artifacts.store import ArtifactStore
@@ -17,6 +18,7 @@ from merlin_images.builders.port import (
     BuildLine,
     BuildRequest,
     BuiltImage,
+    CancelsBuilds,
     ImageBuilder,
     StreamsLogs,
 )
@@ -29,6 +31,12 @@ from merlin_server.images.metering import BuildMetrics, MeteredBuilder
 from merlin_server.settings import BuilderName, BuildJobSettings, Settings
 
 _KINDS = {"native-job": "native", "kaniko": "kaniko", "buildkit": "buildkit"}
+_REGISTRY_TYPES = {"gcr": "gcr", "ecr": "ecr"}
+_STORE_TYPES = {
+    "s3": "s3",
+    "gs": "gcs",
+    **dict.fromkeys(("az", "abfs", "abfss", "wasbs"), "azure"),
+}
 _JOBS = "merlin_images.builders.jobs"
 
 
@@ -41,17 +49,20 @@ class JobsNotInstalled(MerlinError):
 
 
 class ChosenBuilder:
-    """An `ImageBuilder` that hands each request to the builder of its model."""
+    """An `ImageBuilder` that hands each request to the builder of its model, else to that of the
+    environment it is built for, else to the default."""
 
     def __init__(
         self,
         builders: Mapping[BuilderName, ImageBuilder],
         default: BuilderName,
         by_model: Mapping[str, BuilderName],
+        by_environment: Mapping[str, BuilderName] = MappingProxyType({}),
     ) -> None:
         self._builders = builders
         self._default = default
         self._by_model = by_model
+        self._by_environment = by_environment
 
     def find(self, request: BuildRequest) -> Reference | None:
         return self._of(request).find(request)
@@ -66,9 +77,14 @@ class ChosenBuilder:
         if isinstance(builder, StreamsLogs):
             yield from builder.log(request, told, follow=follow)
 
+    def cancel(self, request: BuildRequest) -> bool:
+        builder = self._of(request)
+        return isinstance(builder, CancelsBuilds) and builder.cancel(request)
+
     def _of(self, request: BuildRequest) -> ImageBuilder:
+        named = self._by_environment.get(request.run.environment, self._default)
         model = f"{request.run.project}/{request.model_name}"
-        return self._builders[self._by_model.get(model, self._default)]
+        return self._builders[self._by_model.get(model, named)]
 
 
 def open_builder(
@@ -85,7 +101,8 @@ def open_builder(
     Raises `JobsNotInstalled` and `JobOptionsInvalid`: what cannot work is said at the start.
     """
     images = settings.images
-    names = {images.builder, *images.model_builders.values()}
+    by_environment = environment_builders(settings)
+    names = {images.builder, *images.model_builders.values(), *by_environment.values()}
     builders: dict[BuilderName, ImageBuilder] = {}
     if "native" in names:
         builders["native"] = open_native_builder(
@@ -100,7 +117,7 @@ def open_builder(
             lock_store=locks,
             index_credentials=IndexCredentials(images.netrc_file),
         )
-    jobs = sorted(names - {"native"})
+    jobs = job_builders(settings)
     cluster = _connect(images.jobs, closing) if jobs else None
     for name in jobs:
         builders[name] = _load("builder").JobBuilder(
@@ -112,26 +129,49 @@ def open_builder(
         )
     if jobs:
         _start_janitor(cluster, job_options(settings, jobs[0]), metrics, closing)
-    return MeteredBuilder(ChosenBuilder(builders, images.builder, images.model_builders), metrics)
+    chosen = ChosenBuilder(builders, images.builder, images.model_builders, by_environment)
+    return MeteredBuilder(chosen, metrics)
+
+
+def environment_builders(settings: Settings) -> dict[str, BuilderName]:
+    """Return the builder of each environment that names one. What is built for no environment is
+    built for the default one, whose name is then empty."""
+    named: dict[str, BuilderName] = {}
+    for environment in settings.environments:
+        if environment.image_builder:
+            named[environment.name] = environment.image_builder
+            if environment.is_default:
+                named[""] = environment.image_builder
+    return named
+
+
+def job_builders(settings: Settings) -> list[BuilderName]:
+    """Return the builders that the settings name and that run as Jobs."""
+    images = settings.images
+    others = {*images.model_builders.values(), *environment_builders(settings).values()}
+    return sorted({images.builder, *others} - {"native"})
 
 
 def job_options(settings: Settings, name: BuilderName) -> Any:
     """Return the `JobOptions` of a builder."""
     options = _load("options")
     jobs = settings.images.jobs
+    scheme = settings.artifacts_url.partition(":")[0]
+    store_type = jobs.store_type or _STORE_TYPES.get(scheme, "none")
     return options.JobOptions(
         tools_image=jobs.tools_image,
         kind=_KINDS[name],
         builder_image=jobs.builder_image,
         namespace=jobs.namespace,
         registry=options.RegistryAccess(
-            jobs.registry_type,
+            jobs.registry_type or _REGISTRY_TYPES.get(settings.registry.type, "docker"),
             _secret(jobs.registry_secret, jobs.registry_secret_key),
             settings.registry.insecure,
             jobs.registry_ca_config_map,
         ),
         store=options.StoreAccess(
-            jobs.store_type, _secret(jobs.store_secret, jobs.store_secret_key)
+            store_type,
+            _secret(jobs.store_secret, jobs.store_secret_key),
         ),
         service_account=jobs.service_account,
         token_audience=jobs.token_audience,
@@ -151,6 +191,8 @@ def job_options(settings: Settings, name: BuilderName) -> Any:
         dockerfile_config_map=jobs.dockerfile_config_map,
         buildkit_mode=jobs.buildkit_mode,
         index_url=settings.images.index_url,
+        locks_url=settings.artifacts_url if jobs.share_locks and store_type != "none" else "",
+        netrc=_secret(jobs.netrc_secret, ""),
         platform=settings.images.platform,
         codec=settings.images.codec,
         byte_compile=settings.images.byte_compile,
@@ -159,7 +201,7 @@ def job_options(settings: Settings, name: BuilderName) -> Any:
 
 
 def _connect(jobs: BuildJobSettings, closing: ExitStack) -> Any:
-    cluster = _load("cluster").Cluster.open(jobs.kubeconfig, jobs.namespace)
+    cluster = _load("cluster").Cluster.open(jobs.kubeconfig, jobs.namespace, jobs.cluster)
     closing.callback(cluster.close)
     return cluster
 

@@ -18,6 +18,7 @@ from merlin_images.builders.port import (
     BuildLine,
     BuildRequest,
     BuiltImage,
+    CancelsBuilds,
     ImageBuilder,
     StreamsLogs,
 )
@@ -102,6 +103,10 @@ class MeteredBuilder:
         builder = self._builder
         if isinstance(builder, StreamsLogs):
             yield from builder.log(request, told, follow=follow)
+
+    def cancel(self, request: BuildRequest) -> bool:
+        builder = self._builder
+        return isinstance(builder, CancelsBuilds) and builder.cancel(request)
 
     def _count(self, request: BuildRequest, result: str, seconds: float) -> None:
         labels = (

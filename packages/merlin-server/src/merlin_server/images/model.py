@@ -14,8 +14,9 @@ from merlin_server.wire_types import Body, Entity
 
 
 class BuildBody(Body):
-    """Options of a build. Merlin's clients send them; builds here are retried and sized by the
-    server's own settings."""
+    """Options of a build as a Job; a builder inside the server needs none of them.
+    ``backoff_limit`` counts tries after the first; of ``resource_request`` a build takes
+    ``cpu_request`` and ``memory_request``, each as request and as limit."""
 
     backoff_limit: Annotated[int, Field(ge=0, le=100)] | None = None
     resource_request: ResourceRequestBody | None = None

@@ -16,13 +16,16 @@ from merlin_server.operations.retries import worth_retrying
 from merlin_server.settings import Settings
 from merlin_server.versions.store import VersionRow
 
+CANCELLED = "The build was cancelled."
+
 
 @dataclass(frozen=True)
 class ImageWork:
-    """One version to build."""
+    """One version to build, or whose build is to end."""
 
     model_id: int
     version_id: int
+    cancelled: bool = False
 
 
 class ImageReconciler:
@@ -36,16 +39,26 @@ class ImageReconciler:
 
     def load(self, session: Session, subject: str) -> ImageWork | None:
         model_id, _, version_id = subject.partition("/")
-        work = ImageWork(int(model_id), int(version_id))
-        version = session.get(VersionRow, (work.model_id, work.version_id))
-        return work if version is not None else None
+        key = int(model_id), int(version_id)
+        if session.get(VersionRow, key) is None:
+            return None
+        row = session.get(ImageRow, key)
+        return ImageWork(*key, cancelled=row is not None and row.cancelled)
 
-    def run(self, work: ImageWork, lease: Lease) -> BuiltImage:
+    def run(self, work: ImageWork, lease: Lease) -> BuiltImage | None:
+        if work.cancelled:
+            lease.phase("cancelling")
+            self._images.cancel(work.model_id, work.version_id)
+            return None
         lease.phase("building")
         return self._images.ensure(work.model_id, work.version_id, lease)
 
-    def apply(self, session: Session, work: ImageWork, result: BuiltImage) -> Next:
-        del session, work, result
+    def apply(self, session: Session, work: ImageWork, result: BuiltImage | None) -> Next:
+        del result
+        row = session.get(ImageRow, (work.model_id, work.version_id))
+        if work.cancelled and row is not None:
+            row.state, row.message, row.finished_at = "failed", CANCELLED, now()
+            row.cancelled = False
         return Done()
 
     def failed(
@@ -63,6 +76,7 @@ class ImageReconciler:
         if row is None:
             row = ImageRow(model_id=work.model_id, version_id=work.version_id)
             session.add(row)
+        row.cancelled = False
         if row.state != "failed":
             row.state, row.message, row.finished_at = "failed", str(error), now()
         return Done()

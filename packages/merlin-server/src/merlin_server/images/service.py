@@ -19,6 +19,7 @@ from merlin_images.builders.port import (
     BuildLine,
     BuildRequest,
     BuiltImage,
+    CancelsBuilds,
     ImageBuilder,
     ModelSource,
     RunOptions,
@@ -26,6 +27,8 @@ from merlin_images.builders.port import (
 )
 from merlin_images.registry.reference import parse_reference
 from merlin_server.database import Database, now
+from merlin_server.images.builders import environment_builders
+from merlin_server.images.options import BuildOptions
 from merlin_server.images.progress import RecordedProgress
 from merlin_server.images.store import ImageRow
 from merlin_server.models.store import ModelRow
@@ -33,6 +36,9 @@ from merlin_server.operations.reconciler import Cancelled, Lease
 from merlin_server.projects.store import ProjectRow
 from merlin_server.settings import Settings
 from merlin_server.versions.store import VersionRow
+
+# Model, version, and the builder if the environment names one: others make other images.
+_Key = tuple[int, int, str]
 
 
 class Locations(Protocol):
@@ -57,26 +63,35 @@ class ImageService:
         self._database = database
         self._builder = builder
         self._locations = locations
-        self._base = "" if settings.images.base == "auto" else settings.images.base
+        self._batch_base = settings.images.batch_base
+        self._by_environment = environment_builders(settings)
         self._prefix = prefix
         self._clock = clock
-        self._running: dict[tuple[int, int], Future[BuiltImage]] = {}
+        self._running: dict[_Key, Future[BuiltImage]] = {}
         self._lock = threading.Lock()
 
-    def ensure(self, model_id: int, version_id: int, lease: Lease | None = None) -> BuiltImage:
+    def ensure(
+        self,
+        model_id: int,
+        version_id: int,
+        lease: Lease | None = None,
+        options: BuildOptions | None = None,
+    ) -> BuiltImage:
         """Return the version's image, building it if the registry lacks it.
 
-        With a lease the build stops soon after the lease is lost (`Cancelled`) or overdue. Errors
-        are recorded before they are raised.
+        Without ``options`` those of the image's row count. With a lease the build stops soon after
+        the lease is lost (`Cancelled`) or overdue. Errors are recorded before they are raised.
         """
+        environment = options.environment if options else ""
+        key = (model_id, version_id, self._by_environment.get(environment, ""))
         while True:
             with self._lock:
-                leader = self._running.get((model_id, version_id))
+                leader = self._running.get(key)
                 mine: Future[BuiltImage] = Future()
                 if leader is None:
-                    self._running[model_id, version_id] = mine
+                    self._running[key] = mine
             if leader is None:
-                return self._lead(mine, model_id, version_id, lease)
+                return self._lead(mine, key, options, lease)
             try:
                 return _follow(leader, lease)
             except _LeaderGone:
@@ -88,6 +103,8 @@ class ImageService:
             version = session.get_one(VersionRow, (model_id, version_id))
             model = session.get_one(ModelRow, model_id)
             project = session.get_one(ProjectRow, model.project_id)
+            row = session.get(ImageRow, (model_id, version_id))
+            options = BuildOptions.stored(row.options if row else {})
             store, folder = self._locations.locate(version.artifact_uri)
             name = f"{self._prefix}/{project.name}/{model.name.lower()}:{version_id}"
             return BuildRequest(
@@ -98,12 +115,16 @@ class ImageService:
                 version=str(version_id),
                 python=version.python_version.removesuffix(".*"),
                 created=version.created_at,
-                base=self._base,
+                base=self._batch_base if model.type == "pyfunc_v2" else "",
                 run=RunOptions(
                     project=project.name,
                     team=project.team,
                     stream=project.stream,
                     labels=_labels(project, version),
+                    cpu=options.cpu,
+                    memory=options.memory,
+                    retries=options.retries,
+                    environment=options.environment,
                 ),
             )
 
@@ -115,34 +136,50 @@ class ImageService:
         if isinstance(self._builder, StreamsLogs):
             yield from self._builder.log(self.request(model_id, version_id), told, follow=follow)
 
+    def cancel(self, model_id: int, version_id: int) -> None:
+        """End what goes on elsewhere for the newest build; in this process its lease ends it."""
+        if isinstance(self._builder, CancelsBuilds):
+            self._builder.cancel(self.request(model_id, version_id))
+
     def _lead(
-        self, mine: Future[BuiltImage], model_id: int, version_id: int, lease: Lease | None
+        self,
+        mine: Future[BuiltImage],
+        key: _Key,
+        options: BuildOptions | None,
+        lease: Lease | None,
     ) -> BuiltImage:
         try:
-            built = self._build(model_id, version_id, lease)
+            built = self._build(key[0], key[1], options, lease)
         except Exception as error:
-            self._forget(model_id, version_id)
+            self._forget(key)
             shared = not isinstance(error, Cancelled)
             mine.set_exception(error if shared else _LeaderGone())
             raise
         except BaseException:
-            self._forget(model_id, version_id)
+            self._forget(key)
             mine.set_exception(_LeaderGone())
             raise
-        self._forget(model_id, version_id)
+        self._forget(key)
         mine.set_result(built)
         return built
 
-    def _forget(self, model_id: int, version_id: int) -> None:
+    def _forget(self, key: _Key) -> None:
         with self._lock:
-            del self._running[model_id, version_id]
+            del self._running[key]
 
-    def _build(self, model_id: int, version_id: int, lease: Lease | None) -> BuiltImage:
+    def _build(
+        self,
+        model_id: int,
+        version_id: int,
+        options: BuildOptions | None,
+        lease: Lease | None,
+    ) -> BuiltImage:
         def save(steps: list[Any]) -> None:
             self._save(model_id, version_id, state="active", message="", steps=steps)
 
         progress = RecordedProgress(save, clock=self._clock, check=lease.check if lease else None)
-        save([])
+        kept = {} if options is None else {"options": options.to_dict()}
+        self._save(model_id, version_id, state="active", message="", steps=[], **kept)
         try:
             built = self._builder.build(self.request(model_id, version_id), progress)
         except Exception as error:

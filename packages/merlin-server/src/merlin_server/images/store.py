@@ -13,7 +13,8 @@ from merlin_server.database import Row, Timestamps
 
 class ImageRow(Timestamps, Row):
     """The image of one version. ``state`` is active, succeeded or failed, as Merlin's
-    ``image_building_job_status``; ``report`` is `BuiltImage.to_dict` of the last success."""
+    ``image_building_job_status``; ``report`` is `BuiltImage.to_dict` of the last success,
+    ``options`` are the `BuildOptions` of the newest build; ``cancelled`` asks for its end."""
 
     __tablename__ = "images"
     __table_args__ = (
@@ -28,4 +29,6 @@ class ImageRow(Timestamps, Row):
     message: Mapped[str] = mapped_column(Text, default="")
     report: Mapped[dict[str, Any]] = mapped_column(default=dict)
     steps: Mapped[list[Any]] = mapped_column(default=list)
+    options: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    cancelled: Mapped[bool] = mapped_column(default=False)
     finished_at: Mapped[datetime | None] = mapped_column(default=None)

@@ -25,11 +25,15 @@ class Followers:
         self._limit = limit
         self._reading = 0
         self._lock = threading.Lock()
-        self._stopping = asyncio.Event()
+        self._stopped = False
+        # One an answer: an event belongs to the loop that first waits for it.
+        self._endings: set[asyncio.Event] = set()
 
     def stop(self) -> None:
         """End all answers; call from the event loop."""
-        self._stopping.set()
+        self._stopped = True
+        for ending in self._endings:
+            ending.set()
 
     def stream(self, chunks: Iterator[bytes], *, limit_bytes: int | None) -> AsyncIterator[bytes]:
         """Yield what ``chunks`` yields, at most ``limit_bytes`` of it.
@@ -43,7 +47,11 @@ class Followers:
     async def _relay(self, chunks: Iterator[bytes], limit: int | None) -> AsyncIterator[bytes]:
         pipe = _Pipe(asyncio.get_running_loop())
         threading.Thread(target=self._read, args=(chunks, pipe), daemon=True).start()
-        stopping = asyncio.ensure_future(self._stopping.wait())
+        ending = asyncio.Event()
+        self._endings.add(ending)
+        if self._stopped:
+            ending.set()
+        stopping = asyncio.ensure_future(ending.wait())
         left = limit
         try:
             while (chunk := await pipe.take(stopping)) is not None:
@@ -53,6 +61,7 @@ class Followers:
                     if left <= 0:
                         return
         finally:
+            self._endings.discard(ending)
             stopping.cancel()
             pipe.leave()
 

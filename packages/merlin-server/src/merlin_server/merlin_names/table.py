@@ -36,12 +36,15 @@ class Part:
     setting: str
 
 
-_NATIVE = "images are built in this process, not by Kubernetes Jobs with Kaniko"
-_JOBS = "images.jobs has it in a form of its own (docs/building-on-kubernetes.md)"
 _ELSEWHERE = "it belongs to a service of Merlin's that is not needed here"
 _POOL = "the pool of database connections looks after itself"
 _DEPLOYER = "it belongs to a deployer for Kubernetes, which is told in its environment"
 _SPARK = "it belongs to batch runs on Spark"
+_DOCKERFILE = (
+    "the build context is written from the model; a Dockerfile of your own goes to "
+    "images.jobs.dockerfile_config_map (docs/dockerfiles.md)"
+)
+_PROGRAM = "an image for prediction jobs names no program; the job does"
 _PAGES = "the pages come with the server"
 
 KEYS: Mapping[str, Mapped | Unused | Part] = {
@@ -51,31 +54,42 @@ KEYS: Mapping[str, Mapped | Unused | Part] = {
     ),
     "ImageBuilderConfig.BuildTimeout": Mapped("images.build_timeout_seconds", values.seconds),
     "ImageBuilderConfig.SupportedPythonVersions": Mapped("images.python_versions", values.versions),
-    "ImageBuilderConfig.KanikoDockerCredentialSecretName": Unused(
-        f"{_NATIVE}; mount the secret and name its folder in registry.docker_config"
+    "ImageBuilderConfig.KanikoDockerCredentialSecretName": Part("images.jobs.registry_secret"),
+    "ImageBuilderConfig.KanikoServiceAccount": Mapped("images.jobs.service_account"),
+    "ImageBuilderConfig.KanikoImage": Mapped(
+        "images.jobs.builder_image",
+        advice="it must know --oci-layout-path, --no-push-cache and caches of the form oci:FOLDER",
     ),
-    "ImageBuilderConfig.KanikoServiceAccount": Unused(
-        f"{_NATIVE}; the server's own identity pushes (workload identity, or "
-        "registry.google_key_file)"
+    "ImageBuilderConfig.KanikoAdditionalArgs": Mapped("images.jobs.kaniko_arguments", values.texts),
+    "ImageBuilderConfig.KanikoAPIServerEnvVars": Part("images.jobs.environment"),
+    "ImageBuilderConfig.ClusterName": Unused(
+        "K8sConfig or images.jobs.kubeconfig says which cluster builds; its name is shown nowhere"
     ),
-    "ImageBuilderConfig.KanikoImage": Unused(_JOBS),
-    "ImageBuilderConfig.KanikoAdditionalArgs": Unused(_JOBS),
-    "ImageBuilderConfig.KanikoAPIServerEnvVars": Unused(
-        "credentials never travel as build arguments; stores and registries have settings for them"
-    ),
-    "ImageBuilderConfig.ClusterName": Unused(_JOBS),
     "ImageBuilderConfig.GcpProject": Unused("an environment's gcp_project is what is shown"),
     "ImageBuilderConfig.BuildNamespace": Mapped("images.jobs.namespace"),
-    "ImageBuilderConfig.BaseImage.*": Unused(
-        "images.base names the base image; there is no Dockerfile"
+    "ImageBuilderConfig.BaseImage.ImageName": Mapped(
+        "images.base", advice="images.jobs.base_images has one for each Python version"
     ),
-    "ImageBuilderConfig.PredictionJobBaseImage.*": Unused(_SPARK),
-    "ImageBuilderConfig.DefaultResources.*": Unused(_JOBS),
+    "ImageBuilderConfig.BaseImage.DockerfilePath": Unused(_DOCKERFILE),
+    "ImageBuilderConfig.BaseImage.BuildContextURI": Unused(_DOCKERFILE),
+    "ImageBuilderConfig.BaseImage.BuildContextSubPath": Unused(_DOCKERFILE),
+    "ImageBuilderConfig.BaseImage.MainAppPath": Unused(_PROGRAM),
+    "ImageBuilderConfig.PredictionJobBaseImage.ImageName": Mapped("images.batch_base"),
+    "ImageBuilderConfig.PredictionJobBaseImage.DockerfilePath": Unused(_DOCKERFILE),
+    "ImageBuilderConfig.PredictionJobBaseImage.BuildContextURI": Unused(_DOCKERFILE),
+    "ImageBuilderConfig.PredictionJobBaseImage.BuildContextSubPath": Unused(_DOCKERFILE),
+    "ImageBuilderConfig.PredictionJobBaseImage.MainAppPath": Unused(_PROGRAM),
+    "ImageBuilderConfig.DefaultResources.Requests.CPU": Mapped("images.jobs.requests.cpu"),
+    "ImageBuilderConfig.DefaultResources.Requests.Memory": Mapped("images.jobs.requests.memory"),
+    "ImageBuilderConfig.DefaultResources.Limits.CPU": Mapped("images.jobs.limits.cpu"),
+    "ImageBuilderConfig.DefaultResources.Limits.Memory": Mapped("images.jobs.limits.memory"),
     "ImageBuilderConfig.Retention": Mapped("images.jobs.retention_seconds", values.seconds),
-    "ImageBuilderConfig.Tolerations": Unused(_JOBS),
-    "ImageBuilderConfig.NodeSelectors.*": Unused(_JOBS),
+    "ImageBuilderConfig.Tolerations": Mapped("images.jobs.tolerations", values.tolerations),
+    "ImageBuilderConfig.NodeSelectors.*": Mapped("images.jobs.node_selector", values.labels),
     "ImageBuilderConfig.MaximumRetry": Mapped("images.jobs.retries", values.number),
-    "ImageBuilderConfig.K8sConfig.*": Unused(_JOBS),
+    "ImageBuilderConfig.K8sConfig.*": Mapped(
+        "images.jobs.cluster", values.section, "a file is better: images.jobs.kubeconfig"
+    ),
     "ImageBuilderConfig.SafeToEvict": Mapped("images.jobs.safe_to_evict", values.switch),
     "MlflowConfig.TrackingURL": Mapped(
         "tracking_url", advice="leave it out for the built-in tracking"
@@ -99,12 +113,12 @@ KEYS: Mapping[str, Mapped | Unused | Part] = {
     "AuthorizationConfig.KetoRemoteRead": Unused("bearer tokens take the place of Keto"),
     "AuthorizationConfig.KetoRemoteWrite": Unused("bearer tokens take the place of Keto"),
     "AuthorizationConfig.Caching.*": Unused("bearer tokens take the place of Keto"),
-    "Environment": Unused("it is a label of Merlin's own jobs and metrics"),
+    "Environment": Mapped("images.jobs.platform_environment"),
     "LoggerDestinationURL": Unused(_DEPLOYER),
     "MLObsLoggerDestinationURL": Unused(_DEPLOYER),
     "SwaggerPath": Unused("the API describes itself at /openapi.json"),
     "NamespaceLabelPrefix": Unused(_DEPLOYER),
-    "DeploymentLabelPrefix": Unused(_DEPLOYER),
+    "DeploymentLabelPrefix": Mapped("images.jobs.label_prefix"),
     "PyfuncGRPCOptions.*": Unused("the model server speaks HTTP"),
     "FeatureToggleConfig.MonitoringConfig.*": Unused(
         "metrics are at /metrics; dashboards are yours"

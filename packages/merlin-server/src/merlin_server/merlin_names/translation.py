@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from merlin_server.merlin_names import kaniko
 from merlin_server.merlin_names import values as read
 from merlin_server.merlin_names.environments_file import read_environments
 from merlin_server.merlin_names.given import find_given, is_merlins
@@ -20,7 +21,7 @@ from merlin_server.merlin_names.table import KEYS, Mapped, Unused
 _SCHEMES = {"s3": "s3", "gcs": "gs"}
 _STORE_KIND = "MlflowConfig.ArtifactServiceType"
 _ENVIRONMENTS = "ClusterConfig.EnvironmentConfigPath"
-_MAY_HOLD_SECRETS = {"database_url", "tracking_url"}
+_MAY_HOLD_SECRETS = {"database_url", "tracking_url", "images.jobs.cluster"}
 
 
 @dataclass
@@ -52,6 +53,9 @@ def translate(values: Mapping[str, Any], environ: Mapping[str, str]) -> Translat
         registry.setdefault("type", "docker")
     if _STORE_KIND in given:
         _check_kind_of_store(result, given[_STORE_KIND], environ)
+    said = kaniko.choose(result.values, given, environ)
+    result.messages.extend(said.messages)
+    result.faults.extend(said.faults)
     return result
 
 

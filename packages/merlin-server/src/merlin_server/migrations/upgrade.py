@@ -15,7 +15,7 @@ from sqlalchemy import Connection, inspect, text
 from merlin.errors import Kind, MerlinError
 from merlin_server.database import Database
 
-HEAD = "0001"
+HEAD = "0002"
 _ADVISORY_LOCK = 0x6D65726C696E  # "merlin"
 _TABLE = "alembic_version"
 

@@ -10,6 +10,7 @@ from merlin.cli.extensions import add_extensions
 
 COMMANDS = {
     "deploy": "Deploy a model and send its traffic there.",
+    "build": "Build the image of a version, or cancel its build.",
     "undeploy": "Stop a model.",
     "predict": "Ask a model for predictions.",
     "status": "Show what runs, and why something does not.",

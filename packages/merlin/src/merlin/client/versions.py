@@ -229,10 +229,16 @@ class ModelVersion(Resource):
         progress: Progress | None = None,
         patience: Patience | None = None,
     ) -> VersionImage:
-        """Build the image and wait for it."""
+        """Build the image and wait for it. ``backoff_limit`` counts tries after the first; both
+        options are for images that are built as Kubernetes Jobs."""
         request = DeployRequest(resource_request=resource_request).to_dict()
         body = {**request, "backoff_limit": backoff_limit}
         return deploying.build(self._target(progress, patience), body)
+
+    def cancel_build(self) -> None:
+        """End the build that runs; `image` says ``failed`` when it has ended."""
+        target = self._target(None, None)
+        target.api.delete(f"{target.path}/image")
 
     def deploy(  # noqa: PLR0917 (callers of Merlin's SDK know this order)
         self,

@@ -47,13 +47,19 @@ class Cluster:
         self.namespace = namespace
 
     @classmethod
-    def open(cls, kubeconfig: Path | None, namespace: str) -> Cluster:
-        """Open the cluster of a kubeconfig file; by default the one this Pod runs in, or the one
-        that ``KUBECONFIG`` names."""
+    def open(
+        cls, kubeconfig: Path | None, namespace: str, inline: Mapping[str, Any] | None = None
+    ) -> Cluster:
+        """Open the cluster of a kubeconfig file, or of ``inline``, whose ``cluster`` and ``user``
+        are as a kubeconfig has them; by default the one this Pod runs in, or the one that
+        ``KUBECONFIG`` names."""
         try:
-            found = KubeConfig.from_file(kubeconfig) if kubeconfig else KubeConfig.from_env()
+            if inline:
+                found = KubeConfig.from_dict(_kubeconfig(inline))
+            else:
+                found = KubeConfig.from_file(kubeconfig) if kubeconfig else KubeConfig.from_env()
             config = found.get()
-        except (ConfigError, OSError, ValueError) as error:
+        except (ConfigError, OSError, ValueError, TypeError, AttributeError) as error:
             raise ClusterDenied(
                 f"The kubeconfig of the build cluster cannot be read: {type(error).__name__}."
             ) from error
@@ -207,6 +213,18 @@ def _told(code: int, message: str, what: str, name: str) -> BuildJobError:
     if code in (401, 403):
         return ClusterDenied(sentence, job=name, status=code)
     return JobRefused(sentence, job=name, status=code)
+
+
+def _kubeconfig(inline: Mapping[str, Any]) -> dict[str, Any]:
+    name = str(inline.get("name") or "build")
+    return {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": name, "cluster": inline["cluster"]}],
+        "users": [{"name": name, "user": inline.get("user") or {}}],
+        "contexts": [{"name": name, "context": {"cluster": name, "user": name}}],
+        "current-context": name,
+    }
 
 
 def _message(answer: httpx2.Response) -> str:

@@ -39,6 +39,7 @@ _DOCKER = _Kind("DOCKER_CONFIG", "config.json", folder=True)
 _GOOGLE = _Kind("GOOGLE_APPLICATION_CREDENTIALS", "kaniko-secret.json")
 _AWS = _Kind("AWS_SHARED_CREDENTIALS_FILE", "credentials")
 _AZURE = _Kind("AZURE_STORAGE_CONNECTION_STRING_FILE", "connection-string")
+_NETRC = _Kind("NETRC", "netrc")
 _REGISTRIES = {"docker": _DOCKER, "gcr": _GOOGLE, "ecr": _AWS}
 _STORES = {"s3": _AWS, "gcs": _GOOGLE, "azure": _AZURE}
 
@@ -97,15 +98,27 @@ def both(options: JobOptions) -> Access:
     return store_access(options).and_(registry_access(options))
 
 
+def index_access(options: JobOptions) -> Access:
+    """Return what reads package indexes, for the step that resolves and runs nothing."""
+    if options.netrc is None:
+        return Access()
+    return _mounted("index-credentials", options.netrc, _NETRC)
+
+
 def check_environment(environment: Mapping[str, str]) -> None:
     """Refuse variables that hold secrets: everybody who may read Jobs would see them."""
     for name, value in environment.items():
-        secret_name = _FORBIDDEN_NAME.search(name.upper()) and not _PATH_NAME.search(name.upper())
-        if secret_name or _URL_WITH_USER.search(value):
+        if may_hold_secret(name, value):
             raise JobOptionsInvalid(
                 f"{name} would stand readable in every Job.",
                 hint="Put it into a Kubernetes secret and name that in images.jobs.",
             )
+
+
+def may_hold_secret(name: str, value: str) -> bool:
+    """Say whether a variable is one that everybody who may read Jobs should not see."""
+    secret_name = _FORBIDDEN_NAME.search(name.upper()) and not _PATH_NAME.search(name.upper())
+    return bool(secret_name or _URL_WITH_USER.search(value))
 
 
 def _mounted(volume: str, secret: SecretFile, kind: _Kind) -> Access:

@@ -14,6 +14,7 @@ from merlin_images.builders.jobs.credentials import (
     Access,
     both,
     check_environment,
+    index_access,
     registry_access,
     store_access,
 )
@@ -38,10 +39,11 @@ USE_AZURE = "azure.workload.identity/use"
 
 _KILLED = 137
 _SUFFIXES = {
-    "": "1", "m": "0.001", "k": "1e3", "M": "1e6", "G": "1e9", "T": "1e12",
-    "Ki": str(2**10), "Mi": str(2**20), "Gi": str(2**30), "Ti": str(2**40),
+    "": "1", "n": "1e-9", "u": "1e-6", "m": "1e-3", "k": "1e3", "M": "1e6", "G": "1e9",
+    "T": "1e12", "P": "1e15", "E": "1e18", "Ki": str(2**10), "Mi": str(2**20), "Gi": str(2**30),
+    "Ti": str(2**40), "Pi": str(2**50), "Ei": str(2**60),
 }  # fmt: skip
-_QUANTITY = re.compile(rf"(\d+(?:\.\d+)?)({'|'.join(_SUFFIXES)})")
+_QUANTITY = re.compile(rf"(\d+\.?\d*|\.\d+)(?:({'|'.join(_SUFFIXES)})|[eE]([+-]?\d{{1,2}}))")
 
 
 def check_options(options: JobOptions) -> None:
@@ -58,10 +60,22 @@ def check_options(options: JobOptions) -> None:
                 f"The build argument {name} would carry a secret into the Job and to the model's "
                 "code."
             )
+    _check_resources(options)
     if options.kind == "native":
         both(options)
     if options.token_audience and not options.service_account:
         raise JobOptionsInvalid("images.jobs.token_audience needs a service_account.")
+
+
+def _check_resources(options: JobOptions) -> None:
+    limits = options.resources.limits
+    for text in (*options.largest.values(), *limits.values()):
+        quantity(text)
+    for name, text in options.resources.requests.items():
+        if quantity(text) > quantity(limits.get(name, text)):
+            raise JobOptionsInvalid(
+                f"A step requests {text} of {name}, which is more than its limit, {limits[name]}."
+            )
 
 
 def job_manifest(plan: BuildPlan, options: JobOptions) -> dict[str, Any]:
@@ -144,7 +158,7 @@ def _template(
 def _steps(plan: BuildPlan, options: JobOptions) -> tuple[list[dict[str, Any]], list[Any]]:
     work: Mapping[str, Any] = {"name": "workspace", "emptyDir": {}}
     if options.kind == "native":
-        access = both(options)
+        access = both(options).and_(index_access(options))
         step = native.build_step(plan, options)
         return [_container(step, plan, options, access)], [work, *access.volumes]
     tool = kaniko if options.kind == "kaniko" else buildkit
@@ -223,4 +237,5 @@ def quantity(text: str) -> Decimal:
     match = _QUANTITY.fullmatch(text)
     if match is None:
         raise JobOptionsInvalid(f"{text!r} is not an amount such as 500m or 2Gi.")
-    return Decimal(match[1]) * Decimal(_SUFFIXES[match[2]])
+    factor = f"1e{match[3]}" if match[3] else _SUFFIXES[match[2]]
+    return Decimal(match[1]) * Decimal(factor)

@@ -26,5 +26,7 @@ def build_step(plan: BuildPlan, options: JobOptions) -> dict[str, Any]:
         command += ["--label", f"{name}={value}"]
     if options.index_url:
         command += ["--index-url", options.index_url]
+    if options.locks_url:
+        command += ["--locks", options.locks_url]
     command += ["--digest-file", TERMINATION_LOG, *registry_flags(options)]
     return {"name": "build", "image": options.tools_image, "command": command}

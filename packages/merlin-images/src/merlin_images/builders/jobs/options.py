@@ -61,8 +61,9 @@ class JobOptions:
     names. ``token_audience`` mounts a service account token for that audience into those steps.
     ``pod_template`` is a strategic merge patch over the finished Pod template.
     ``dockerfile_config_map`` holds an organisation's own ``Dockerfile``, ``build_args`` go to it.
-    ``index_url``, ``platform``, ``codec`` and ``byte_compile`` are those of the native builder, and
-    concern native Jobs only.
+    ``index_url``, ``platform``, ``codec`` and ``byte_compile`` are those of the native builder; all
+    but the first concern native Jobs only, as do ``locks_url``, a blob store that shares dependency
+    locks, and ``netrc``, whose default key is ``netrc``: credentials of package indexes.
     """
 
     tools_image: str
@@ -89,6 +90,8 @@ class JobOptions:
     dockerfile_config_map: str = ""
     buildkit_mode: BuildkitMode = "rootless"
     index_url: str = ""
+    locks_url: str = ""
+    netrc: SecretFile | None = None
     platform: str = "linux/amd64"
     codec: Literal["zstd", "gzip"] = "zstd"
     byte_compile: bool = True

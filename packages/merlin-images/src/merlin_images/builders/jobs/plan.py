@@ -56,6 +56,8 @@ def fetch_command(plan: BuildPlan, options: JobOptions, *, base_format: str) -> 
     command += ["--kind", "batch" if plan.request.model_type == "pyfunc_v2" else "online"]
     command += ["--model-type", plan.request.model_type]
     command += ["--python", plan.request.python, "--to", CONTEXT]
+    if options.index_url:
+        command += ["--index-url", options.index_url]
     for name, value in sorted(options.build_args.items()):
         command += ["--build-arg", f"{name}={value}"]
     if options.dockerfile_config_map:
